@@ -91,6 +91,27 @@ def local_contexts() -> Contest:
     return Contest(having[1], LIMIT, sum(having[user] == 1 for user in users))
 
 
+def resolved() -> Contest:
+    """Users of this host, of which one resolves very many names of peers."""
+    victim, limit = Victim(), policy.RESOLVED.limit
+
+    def resolve(user: int) -> Locator:
+        aid = victim.peer_of(EVIL)
+        victim.host.handle(PeerResolved("evil.test", aid, (aid,), user), victim.now_ns)
+        return aid
+
+    for _ in range(limit + 1):
+        resolve(1)
+    known = victim.host.inspection.peers
+    assert len(known) == limit, "no other user needs them"
+    of_others = []
+    for user in range(2, 2 + len(OTHERS)):
+        of_others += [resolve(user) for _ in range(limit // len(OTHERS))]
+        resolve(1)
+    having = sum(one.user == 1 for one in known.values())
+    return Contest(having, limit, len({known[one].user for one in of_others if one in known}))
+
+
 def provisional() -> Contest:
     limit = policy.PROVISIONAL.limit
     victim = Victim(4 * limit)
@@ -215,6 +236,7 @@ def label(number: int) -> object:
 CONTESTS: dict[Row, Callable[[], Contest]] = {
     policy.CONTEXTS: contexts,
     policy.LOCAL_CONTEXTS: local_contexts,
+    policy.RESOLVED: resolved,
     policy.PROVISIONAL: provisional,
     policy.INQUIRIES: lambda: questions(policy.INQUIRIES, of_a_site),
     policy.ZONE_QUESTIONS: lambda: questions(policy.ZONE_QUESTIONS, of_a_zone),

@@ -10,7 +10,7 @@ from noid.counters import Drop
 from noid.engine.events import AskDns, Output, PeerResolved
 from noid.flows.events import OneWayDataSeen, UlpPacketSeen, UnknownPeerSeen
 from noid.locators import Locator
-from noid.shares.policy import LOOKUPS, SHARES
+from noid.shares.policy import LOOKUPS, RESOLVED, SHARES
 from noid.wire.control import Code
 from tests.attacks.test_one_prefix import EVIL, LIMIT, Victim, codes
 from tests.engine.network import B1, packet
@@ -104,6 +104,19 @@ def test_the_status_names_the_largest_users() -> None:
         "limit": LOCAL,
         "used": 6,
         "largest": {f"user {MALLORY}": 3, f"user {ALICE}": 2, "unknown user": 1},
+    }
+
+
+def test_a_peer_that_users_resolve_counts_for_one_that_has_fewer() -> None:
+    """So no user can let a peer be forgotten that it has resolved before others did."""
+    victim = Victim()
+    peers = [victim.peer_of(site) for site in SITES[:3]]
+    for user, aid in [(MALLORY, one) for one in peers] + [(ALICE, peers[0]), (MALLORY, peers[0])]:
+        victim.host.handle(PeerResolved("c.example", aid, (aid,), user), victim.now_ns)
+    assert shares_report(victim.host.shares)["resolved_peers"] == {
+        "limit": RESOLVED.limit,
+        "used": 3,
+        "largest": {f"user {MALLORY}": 2, f"user {ALICE}": 1},
     }
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -279,12 +279,19 @@ class Program:
     def __init__(self, stub: Stub) -> None:
         self.stub = stub
         self.peers: list[Peer] = []
+        self.clients: list[Hashable] = []
         self.believes = True
 
     def take_peer(
-        self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int
+        self,
+        name: str,
+        aid: Locator,
+        locators: tuple[Locator, ...],
+        ttl_seconds: int,
+        client: Hashable,
     ) -> bool:
         self.peers.append(Peer(name, aid, locators, ttl_seconds))
+        self.clients.append(client)
         return self.believes
 
     async def resolve(self, query: dns.message.Message) -> dns.message.Message:

@@ -2,6 +2,7 @@
 """The resolver of the host's programs, asked as a program would ask it."""
 
 import asyncio
+import os
 from collections import Counter
 from functools import partial
 
@@ -302,6 +303,7 @@ def test_a_peer_that_has_not_answered_by_m6_gets_the_whole_set(nsd: Server, time
             found = addresses(await program.resolve(aaaa("m6")))
         assert {peer.aid for peer in program.peers} == set(locators(*found))
         assert {peer.name for peer in program.peers} == {"m6.example.test"}
+        assert set(program.clients) == {os.getuid()}
         return found, program.stub.counters
 
     found, counters = as_program(scenario, nsd)

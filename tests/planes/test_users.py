@@ -17,13 +17,18 @@ from tests.planes.keeping import AID, Kept, keeping
 from tests.planes.test_bpf import random_flow
 from tests.waiting import until
 
-MALLORY, ALICE = 1_001, 1_002
-PEERS = [parse_locator(f"2001:db8:9::{number:x}") for number in range(1, 1_101)]
-LAST = parse_locator("2001:db8:9::ffff")
+MALLORY, ALICE, BOB = 1_001, 1_002, 1_003
+PEERS, OTHERS = (
+    [parse_locator(f"2001:db8:9:{subnet}::{number:x}") for number in range(1, 1_101)]
+    for subnet in (0, 1)
+)
+LAST = parse_locator("2001:db8:9:2::1")
 SILENT_S = 0.1
 """A silence that is reported, even of what is not TCP."""
-OF_ONE_USER = 500
-"""Half of the reports of a second."""
+OF_ALL = 1_000
+"""The reports of a second, if the same users report in each."""
+OF_TWO = OF_ALL // 2
+"""What each of two users gets."""
 
 
 def send(user: int, peers: list[Locator]) -> None:
@@ -43,7 +48,7 @@ def users(events: list[DatapathEvent]) -> dict[Locator, int]:
 
 def lead_out() -> None:
     ip("neigh add 2001:db8:1::2 lladdr 02:00:00:00:00:02 dev up1 nud permanent")
-    ip("route add 2001:db8:9::/64 via 2001:db8:1::2 dev up1")
+    ip("route add 2001:db8:9::/48 via 2001:db8:1::2 dev up1")
 
 
 def test_a_packet_is_reported_with_the_user_whose_program_sent_it(pins: Path) -> None:
@@ -62,7 +67,7 @@ def test_a_packet_is_reported_with_the_user_whose_program_sent_it(pins: Path) ->
     keeping(pins, scenario)
 
 
-def test_one_user_takes_half_of_the_reports_of_a_second(pins: Path) -> None:
+def test_one_user_takes_all_reports_of_a_second_and_another_its_share(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         events: list[DatapathEvent] = []
         kept.plane.notify = events.append
@@ -75,7 +80,7 @@ def test_one_user_takes_half_of_the_reports_of_a_second(pins: Path) -> None:
         send(ALICE, [LAST])
         await until(lambda: LAST in users(events))
         of_mallory = sum(one == MALLORY for one in users(events).values())
-        assert 0 < of_mallory <= seconds * OF_ONE_USER
+        assert OF_TWO < of_mallory <= seconds * OF_ALL
 
     keeping(pins, scenario)
 
@@ -94,35 +99,64 @@ def test_silent_peers_of_one_user_hide_no_failure_from_another(pins: Path) -> No
     """An accomplice answers no data: each of its flows reports that again and again [D20]."""
 
     async def scenario(kept: Kept) -> None:
-        events: list[DatapathEvent] = []
-        kept.plane.notify = events.append
-        lead_out()
-        for label, peer in enumerate((LAST, *PEERS), 1):
-            kept.plane.install(flow_to(peer, label))
-        await asyncio.to_thread(flood, events)
-        await until(lambda: 1 in unanswered(events))
-        assert len(unanswered(events)) > OF_ONE_USER / 2, "there was a flood"
+        reports = Reports(kept, [*PEERS, LAST])
+        await asyncio.to_thread(reports.flood, [(MALLORY, PEERS), (ALICE, [LAST])])
+        await until(lambda: reports.of([LAST]))
+        assert OF_TWO < reports.of(PEERS) <= OF_ALL, "no other user needed them"
 
     keeping(pins, scenario, contexts=2_000)
 
 
-def flood(events: list[DatapathEvent]) -> None:
-    """In some second of the clock all of the flood comes before the packet of another user."""
-    while True:
-        for _ in range(4):  # all are silent after that
-            send(MALLORY, PEERS)
-            send(ALICE, [LAST])
-            time.sleep(SILENT_S)
-        second = time.monotonic_ns() // SECOND
-        while time.monotonic_ns() // SECOND == second:
+def test_users_that_want_all_reports_get_the_same_number(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        reports = Reports(kept, [*PEERS, *OTHERS, LAST])
+        wanted = [(MALLORY, PEERS), (ALICE, OTHERS), (BOB, [LAST])]
+        await asyncio.to_thread(reports.flood, wanted, seconds=2)
+        await until(lambda: reports.of([LAST]) and reports.of(OTHERS) >= OF_TWO * 9 // 10)
+        assert OF_TWO * 9 // 10 <= reports.of(PEERS) <= OF_TWO * 11 // 10
+
+    keeping(pins, scenario, contexts=4_000)
+
+
+class Reports:
+    """Flows of this host to peers that are silent, and what is reported of them."""
+
+    def __init__(self, kept: Kept, peers: list[Locator]) -> None:
+        self.labels = {peer: label for label, peer in enumerate(peers, 1)}
+        self.events: list[DatapathEvent] = []
+        kept.plane.notify = self.events.append
+        lead_out()
+        for peer, label in self.labels.items():
+            kept.plane.install(flow_to(peer, label))
+
+    def of(self, peers: list[Locator]) -> int:
+        """How many reports are about these peers."""
+        labels = {self.labels[peer] for peer in peers}
+        silent = [one for one in self.events if isinstance(one, UnansweredPacket)]
+        return sum(one.local_label in labels for one in silent)
+
+    def flood(self, wanted: list[tuple[int, list[Locator]]], seconds: int = 1) -> None:
+        """Each user sends to its silent peers, one user after the other, in seconds of the clock.
+
+        What is reported in the last of these seconds is kept.
+        """
+        while True:
+            for _ in range(4):  # all are silent after that
+                _send_all(wanted)
+                time.sleep(SILENT_S)
+            if all(self._sent_in_a_second(wanted) for _ in range(seconds)):
+                return
+
+    def _sent_in_a_second(self, wanted: list[tuple[int, list[Locator]]]) -> bool:
+        """Whether all was sent in the second that begins next, and nothing before."""
+        second = time.monotonic_ns() // SECOND + 1
+        while time.monotonic_ns() // SECOND < second:
             time.sleep(SILENT_S / 10)
-        second = time.monotonic_ns() // SECOND
-        events.clear()
-        send(MALLORY, PEERS)
-        send(ALICE, [LAST])
-        if time.monotonic_ns() // SECOND == second:
-            return
+        self.events.clear()
+        _send_all(wanted)
+        return time.monotonic_ns() // SECOND == second
 
 
-def unanswered(events: list[DatapathEvent]) -> list[int]:
-    return [one.local_label for one in events if isinstance(one, UnansweredPacket)]
+def _send_all(wanted: list[tuple[int, list[Locator]]]) -> None:
+    for user, peers in wanted:
+        send(user, peers)

@@ -94,6 +94,7 @@ class Core:
         hints: the rate of hints that make a context ask its pair in use, or the DNS [D47].
         begun_by_peers: the shares of peers that began contexts [D46].
         begun_here: the shares of users whose programs began contexts.
+        resolved: the shares of users whose programs have resolved peers.
         quarantine: labels of deleted contexts, not allocated again for a time [D19].
         outdated: labels of contexts that do not have a change of our locators yet.
         provisional: the shares of those that began provisional contexts [D37].
@@ -113,7 +114,7 @@ class Core:
     contexts: dict[bytes, Context] = field(default_factory=dict)
     labels: dict[int, Context] = field(default_factory=dict)
     by_peer_label: dict[int, tuple[Context, ...]] = field(default_factory=dict)
-    peers: OrderedDict[Locator, KnownPeer] = field(default_factory=OrderedDict)
+    peers: dict[Locator, KnownPeer] = field(default_factory=dict)
     unable: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
     retries: list[tuple[int, Locator]] = field(default_factory=list)
     lookups: dict[Locator, Lookup] = field(default_factory=dict)
@@ -132,6 +133,7 @@ class Core:
     hints: Each = field(default_factory=lambda: Each(policy.HINTS))
     begun_by_peers: Table = field(init=False)
     begun_here: Table = field(init=False)
+    resolved: Table = field(default_factory=lambda: Table(policy.RESOLVED))
     provisional: Table = field(init=False)
     quarantine: Quarantine = field(default_factory=Quarantine)
     outdated: dict[int, None] = field(default_factory=dict)

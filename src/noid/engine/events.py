@@ -9,6 +9,7 @@ classes are not frozen, because frozen ones are slow to create.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from noid.constants import NO_USER
 from noid.counters import Drop
 from noid.dns.records import Answer, Question
 from noid.engine.causes import Cause
@@ -30,11 +31,13 @@ class PeerResolved:
         name: FQDN(peer), canonical.
         aid: the locator that the program got, AID(peer).
         locators: every AAAA record of the name, Lsr(peer).
+        user: whose program it was.
     """
 
     name: str
     aid: Locator
     locators: tuple[Locator, ...]
+    user: int = NO_USER
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -251,7 +251,7 @@ class Host:
         return [
             one.standing
             for one in (
-                *(core.begun_by_peers, core.begun_here, core.provisional),
+                *(core.begun_by_peers, core.begun_here, core.resolved, core.provisional),
                 *(core.checks, core.errors),
             )
         ]

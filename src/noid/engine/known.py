@@ -18,12 +18,14 @@ class KnownPeer:
         locators: the addresses that it lists, the AID first.
         confirmed_until_ns: until when the reverse lookup of the AID confirms the name [D33].
         unable_ns: how long it was last reached plainly; 0 after it answered by M6 [D45].
+        user: the local user whose share of the table it takes [D46].
     """
 
     name: str
     locators: tuple[Locator, ...]
     confirmed_until_ns: int = 0
     unable_ns: int = 0
+    user: int = NO_USER
 
 
 @dataclass(slots=True, eq=False)

@@ -34,8 +34,9 @@ from noid.engine.events import (
 )
 from noid.engine.known import KnownPeer, Lookup
 from noid.flows.events import UnknownPeerSeen
-from noid.locators import Locator, is_global_unicast
-from noid.shares.policy import LOOKUPS, site_of
+from noid.locators import LOCATOR_OCTETS, Locator, is_global_unicast
+from noid.shares.policy import LOOKUPS, region_of_user, site_of
+from noid.shares.tables import Rank
 
 UNKNOWN = KnownPeer("", ())
 OF_ONE_USER = LOOKUPS.limit // 2
@@ -59,7 +60,7 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
     others = tuple(locator for locator in event.locators if locator != event.aid)
     before = core.peers.get(event.aid, UNKNOWN)
     locators = (event.aid, *others)[:LOCATORS_MAX]
-    known = KnownPeer(name, locators, before.confirmed_until_ns, before.unable_ns)
+    known = replace(before, name=name, locators=locators, user=_owner(core, event))
     remember(core, event.aid, known)
 
 
@@ -76,8 +77,7 @@ def on_policy_changed(core: Core, event: PolicyChanged) -> None:
         if core.policy.names_it(peer.name):
             _bypass(core, peer.locators)
     for aid in [one for one in core.peers if core.bypasses(one)]:
-        del core.peers[aid]
-        core.release(aid)
+        _forget(core, aid)
 
 
 def _bypass(core: Core, locators: tuple[Locator, ...]) -> None:
@@ -90,21 +90,57 @@ def _bypass(core: Core, locators: tuple[Locator, ...]) -> None:
 
 
 def remember(core: Core, aid: Locator, peer: KnownPeer) -> None:
-    """Stores what is known of a peer; the oldest is removed if the table is full."""
+    """Stores what is known of a peer.
+
+    If the table is full, that of the user with the most that was resolved longest ago is removed.
+    """
+    before = core.peers.get(aid)
+    site, entry = region_of_user(peer.user), int.from_bytes(aid, "big")
+    if before is None:
+        _make_room(core, site)
+        core.resolved.add(site, entry)
+    elif before.user != peer.user:
+        core.resolved.remove(region_of_user(before.user), entry)
+        core.resolved.add(site, entry)
+    else:
+        core.resolved.use(site, entry, is_proven=False)
     core.peers[aid] = peer
-    core.peers.move_to_end(aid)
     if not core.is_unable(aid):
         core.emit(WatchPeer(aid))
-    if len(core.peers) > KNOWN_PEERS_MAX:
-        oldest, _ = core.peers.popitem(last=False)
-        core.release(oldest)
+
+
+def _owner(core: Core, event: PeerResolved) -> int:
+    """Whose share a peer takes: of the users that resolve it, one with fewer peers than another."""
+    before, count_of = core.peers.get(event.aid), core.resolved.count_of
+    if before is None or count_of(event.user) + 1 < count_of(before.user):
+        return event.user
+    return before.user
+
+
+def _make_room(core: Core, site: int) -> None:
+    """Removes peers if there is no room for one more of a user [D46]."""
+
+    def rank(_: int) -> Rank:
+        return False, 0  # none is in use: contexts keep their own peers
+
+    shares = core.resolved
+    for entry in shares.in_the_way(site, core.now_ns, 0, rank, is_full=shares.is_full):
+        _forget(core, Locator(entry.to_bytes(LOCATOR_OCTETS, "big")))
+
+
+def _forget(core: Core, aid: Locator) -> None:
+    """Removes a peer that a program has resolved."""
+    user = core.peers.pop(aid).user
+    core.resolved.remove(region_of_user(user), int.from_bytes(aid, "big"))
+    core.release(aid)
 
 
 def confirm(core: Core, aid: Locator, name: str, locators: tuple[Locator, ...], ns: int) -> None:
     """The reverse lookup of a peer's AID returned its name; no other counts for that time [D33]."""
     if aid in core.peers:
-        unable_ns = core.peers[aid].unable_ns
-        core.peers[aid] = KnownPeer(name, locators, core.now_ns + ns, unable_ns)
+        core.peers[aid] = replace(
+            core.peers[aid], name=name, locators=locators, confirmed_until_ns=core.now_ns + ns
+        )
 
 
 def confirmed_name(core: Core, aid: Locator) -> str:
@@ -144,7 +180,9 @@ def hold_unable(core: Core, aid: Locator, why: Cause) -> None:
     core.unable[aid] = core.now_ns + unable_ns
     core.unable.move_to_end(aid)
     if len(core.unable) > UNABLE_PEERS_MAX:
-        core.unable.popitem(last=False)
+        oldest, _ = core.unable.popitem(last=False)
+        if oldest in core.peers:
+            core.emit(WatchPeer(oldest))
     if known is not UNKNOWN:
         core.peers[aid] = replace(known, unable_ns=unable_ns)
     heapq.heappush(core.retries, (core.unable[aid], aid))
@@ -199,7 +237,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         name = next((one for one in lookup.listing if one in lookup.capable), None)
         if name is not None:
             del core.lookups[aid]
-            on_resolved(core, PeerResolved(name, aid, lookup.listing[name]))
+            on_resolved(core, PeerResolved(name, aid, lookup.listing[name], lookup.user))
         elif not lookup.open:
             del core.lookups[aid]
             duration_ns = PEER_UNABLE_TIME if lookup.failed else STRANGER_TIME

@@ -72,7 +72,7 @@ class Answerer(Protocol):
     def read(self, octets: bytes) -> Query | bytes | None:
         """The query in a message, or the refusal of one that is none; None for neither."""
 
-    def at_once(self, query: Query) -> bytes | None:
+    def at_once(self, query: Query, client: Hashable) -> bytes | None:
         """The UDP response, if no resolver has to be asked."""
 
     async def later(self, query: Query, client: Hashable) -> bytes:
@@ -238,7 +238,7 @@ class Service:
             if query is not None:
                 _send(datagrams, query, address)
             return
-        response = self.answerer.at_once(query)
+        response = self.answerer.at_once(query, client)
         if response is not None:
             _send(datagrams, response, address)
             return

@@ -46,9 +46,9 @@ CAPABILITY_GRACE_S: Final = 1.0
 NAMES_MAX: Final = 4_096
 """Peers whose selected AID is stored; the oldest is removed first."""
 
-OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], bool]
-"""Takes a peer's name, its AID, its locators (including the AID) and their TTL in seconds; returns
-False if the AID is known to belong to another name [D33]."""
+OnPeer = Callable[[str, Locator, tuple[Locator, ...], int, Hashable], bool]
+"""Takes a peer's name, its AID, its locators (including the AID), their TTL in seconds and who has
+asked; returns False if the AID is known to belong to another name [D33]."""
 
 
 Policy = Literal["first", "rotate"]
@@ -137,12 +137,12 @@ class Stub:
         if not isinstance(query, Query):
             return query
         octets_max = response_octets_max or query.response_octets_max
-        response = self._from_memory(query) or await self._ask(query, client)
+        response = self._from_memory(query, client) or await self._ask(query, client)
         return self._fitting(query, response, octets_max)
 
-    def at_once(self, query: Query) -> bytes | None:
+    def at_once(self, query: Query, client: Hashable) -> bytes | None:
         """The UDP response to a query that needs no resolver; None for others."""
-        response = self._from_memory(query)
+        response = self._from_memory(query, client)
         if response is None:
             return None
         return self._fitting(query, response, query.response_octets_max)
@@ -167,7 +167,7 @@ class Stub:
         self.counters[StubCounter.QUERIES] += 1
         return query
 
-    def _from_memory(self, query: Query) -> bytes | None:
+    def _from_memory(self, query: Query, client: Hashable) -> bytes | None:
         """The response, if it needs no resolver."""
         response = self.upstream.kept(query)
         if response is None:
@@ -178,13 +178,13 @@ class Stub:
         if capability is None:
             return None
         if not self._is_capable(capability):
-            return self._whole(query, response)
+            return self._whole(query, response, client)
         peer = self._peer(query, response)
         if peer is None:
             return response.answer(query, self._now_s())
         if self.upstream.trusted is not None:
             return None  # another question is needed
-        return self._reduced(query, response, peer)
+        return self._reduced(query, response, peer, client)
 
     async def _ask(self, query: Query, client: Hashable) -> bytes:
         """The response, from the resolvers."""
@@ -226,14 +226,14 @@ class Stub:
             if capability is not None:
                 capability.cancel()
         if not speaks_m6:
-            return self._whole(query, response)
+            return self._whole(query, response, client)
         peer = self._peer(query, response)
         if peer is None:
             return response.answer(query, self._now_s())
         if self.upstream.trusted is not None and not await self._is_authentic(peer, client):
             self.counters[StubCounter.UNAUTHENTIC] += 1
             return response.answer(query, self._now_s())
-        return self._reduced(query, response, peer)
+        return self._reduced(query, response, peer, client)
 
     def _ask_capability(self, query: Query, client: Hashable) -> asyncio.Task[Answer]:
         question = _capability_of(query.name.lower())
@@ -262,7 +262,7 @@ class Stub:
             return None  # a name of this host
         return peer
 
-    def _whole(self, query: Query, response: Response) -> bytes:
+    def _whole(self, query: Query, response: Response, client: Hashable) -> bytes:
         """The unchanged response for a name without M6 record, which may be probed.
 
         If only signed data is used, the shim is told nothing, because no signature proves M6.
@@ -270,13 +270,13 @@ class Stub:
         probed = self.probe and self.upstream.trusted is None and response.found
         peer = self._peer(query, response) if probed else None
         if peer is not None:
-            self._tell(response, peer)
+            self._tell(response, peer, client)
         return response.answer(query, self._now_s())
 
-    def _tell(self, response: Response, peer: Peer) -> None:
+    def _tell(self, response: Response, peer: Peer, client: Hashable) -> None:
         """Tells the shim about a peer of which the program may use any address as the AID."""
         for aid in peer.locators:
-            self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
+            self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response), client)
 
     def _ttl_seconds(self, peer: Peer, response: Response) -> int:
         return max(peer.ttl_seconds - int(self._now_s() - response.received_s), 0)
@@ -306,7 +306,7 @@ class Stub:
         answer = await self.upstream.ask(Question(Kind.LOCATORS, peer.name), client)
         return set(peer.locators) <= set(answer.locators)
 
-    def _reduced(self, query: Query, response: Response, peer: Peer) -> bytes:
+    def _reduced(self, query: Query, response: Response, peer: Peer, client: Hashable) -> bytes:
         """The response with the AID alone, after the shim has accepted the peer.
 
         A peer that is not known to answer by M6 may have stopped noid, and one of its addresses
@@ -317,7 +317,7 @@ class Stub:
         answering = self.answering(peer.locators)
         if not answering:
             self.counters[StubCounter.UNTRIED] += 1
-            self._tell(response, peer)
+            self._tell(response, peer, client)
             return response.answer(query, now_s)
         aid = self._choose(peer, answering)
         if aid not in peer.reduced:
@@ -325,7 +325,8 @@ class Stub:
             if octets is None:
                 return response.answer(query, now_s)
             peer.reduced[aid] = Response(query, octets, response.received_s)
-        if not self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response)):
+        ttl_seconds = self._ttl_seconds(peer, response)
+        if not self.on_peer(peer.name, aid, peer.locators, ttl_seconds, client):
             return response.answer(query, now_s)
         self.counters[StubCounter.PEERS] += 1
         return peer.reduced[aid].answer(query, now_s)

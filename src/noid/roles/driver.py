@@ -3,9 +3,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any
 
+from noid.constants import NO_USER
 from noid.dns.records import Answer, Question
 from noid.engine.events import (
     AnswerArrived,
@@ -166,12 +167,18 @@ class EngineDriver:
             self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
 
     def peer_resolved(
-        self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int
+        self,
+        name: str,
+        aid: Locator,
+        locators: tuple[Locator, ...],
+        ttl_seconds: int,
+        client: Hashable,
     ) -> bool:
         """The stub found a peer; returns whether programs may use its AID."""
         if self.host.belongs_to_another(name, aid):
             return False
-        self.handle(PeerResolved(name, aid, locators))
+        user = client if isinstance(client, int) else NO_USER
+        self.handle(PeerResolved(name, aid, locators, user))
         return not self.host.bypasses(name, aid)
 
     async def _inquire(self, question: Question) -> None:

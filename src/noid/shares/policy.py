@@ -15,6 +15,7 @@ from noid.constants import (
     CC_RATE_PER_SECOND,
     CONTEXTS_MAX,
     ERROR_RATE_PER_SECOND,
+    KNOWN_PEERS_MAX,
     LOOKUPS_MAX,
     PREFIX_ERROR_RATE_PER_SECOND,
     PREFIX_OCTETS,
@@ -113,6 +114,8 @@ LOCAL_CONTEXTS = Row(
 )
 """Contexts that local programs began, by user. An eighth of all contexts is left to peers. With a
 lower limit in the configuration, it is the same part of that."""
+RESOLVED = Row(name="resolved peers", limit=KNOWN_PEERS_MAX, user=LOCAL_USER)
+"""Peers that programs have resolved, by user."""
 PROVISIONAL = Row(name="provisional contexts", limit=PROVISIONAL_CONTEXTS_MAX)
 """Contexts whose CC was not sent to the AID [D37]."""
 INQUIRIES = Row(name="dns questions", limit=VERIFY_AGAIN_QUESTIONS_MAX)
@@ -155,8 +158,8 @@ context. They are not authenticated yet; those above this rate count like all ot
 UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1, by_chance=True)
 """Data packets without a context that a plane reports per second."""
 POLICY = (
-    CONTEXTS, LOCAL_CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS, QUARANTINE,
-    CHECKS, ERRORS, MESSAGES, REPEATS, AGREEMENTS, HINTS, CONTROL, NAMED, UNKNOWN,
+    CONTEXTS, LOCAL_CONTEXTS, RESOLVED, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS,
+    QUARANTINE, CHECKS, ERRORS, MESSAGES, REPEATS, AGREEMENTS, HINTS, CONTROL, NAMED, UNKNOWN,
 )  # fmt: skip
 
 

@@ -174,6 +174,10 @@ class Table:
         """Whether the table is full."""
         return self.count >= self.limit
 
+    def count_of(self, region: int) -> int:
+        """How many entries a region has."""
+        return self.ranking.counts.get(region, 0)
+
     def add(self, site: int, entry: int) -> None:
         """Adds an entry, unproven."""
         region = site >> REGION_SHIFT

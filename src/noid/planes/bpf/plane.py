@@ -152,7 +152,7 @@ class BpfPlane(FlowTables):
                     "outbound": contexts,
                     "inbound": contexts,
                     "far": contexts,
-                    "watched": contexts + limits.known_peers + 1,  # one more until the oldest goes
+                    "watched": contexts + limits.known_peers,
                     "ours": limits.own_addresses,
                 },
                 constants=layout.settings(

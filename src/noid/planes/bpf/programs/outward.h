@@ -32,8 +32,7 @@ static __always_inline int is_answer(struct __sk_buff *packet, u8 protocol, u32 
 }
 
 /* Asks the daemon whether an unknown peer is an M6 host [D34], once in STRANGER_INTERVAL, and not
- * because of guests behind a bridge or of containers, whose packets leave by an uplink, too. One
- * local user gets half of what is asked in a second.
+ * because of guests behind a bridge or of containers, whose packets leave by an uplink, too.
  */
 static __always_inline void report_stranger(struct __sk_buff *packet, const struct ipv6 *ip,
 					    const struct address *peer)
@@ -47,11 +46,9 @@ static __always_inline void report_stranger(struct __sk_buff *packet, const stru
 	known = bpf_map_lookup_elem(&strangers, peer);
 	if (known && seen.reported_ns - known->reported_ns < STRANGER_INTERVAL)
 		return;
-	if (!is_own(ip->source) || !may_use(user, UNKNOWN_PEER, STRANGERS_PER_SECOND / 2))
+	if (!is_own(ip->source) || !may_report_of(user, UNKNOWN_PEER, STRANGERS_PER_SECOND))
 		return;
 	bpf_map_update_elem(&strangers, peer, &seen, 0);
-	if (!may_report(UNKNOWN_PEER, seen.reported_ns, STRANGERS_PER_SECOND))
-		return;
 	report = bpf_ringbuf_reserve(&set_ups, REPORT_HEAD_OCTETS, 0);
 	if (!report)
 		return; /* it is asked about again later */
@@ -62,15 +59,12 @@ static __always_inline void report_stranger(struct __sk_buff *packet, const stru
 	bpf_ringbuf_submit(report, 0);
 }
 
-/* A packet that no flow carries passes; the daemon may want to know of it. Half of the reports in a
- * second are for one local user.
- */
+/* A packet that no flow carries passes; the daemon may want to know of it. */
 static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
 {
 	struct address peer = ip->destination;
 	struct watched *known = bpf_map_lookup_elem(&watched, &peer);
 	struct report *report;
-	u32 user;
 	u64 now;
 
 	if (!known) {
@@ -84,13 +78,9 @@ static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u3
 	now = bpf_ktime_get_ns();
 	if (now - known->reported_ns < PLAIN_INTERVAL)
 		return TCX_NEXT;
-	user = bpf_get_socket_uid(packet);
-	if (!may_report_of(user, PLAIN_PACKET))
-		return TCX_NEXT;
-	known->reported_ns = now;
-	report = begin_report(packet, PLAIN_PACKET, 0, at, now);
+	report = begin_report(packet, PLAIN_PACKET, 0, at);
 	if (report) {
-		report->user = user;
+		known->reported_ns = now;
 		bpf_ringbuf_submit(report, 0);
 	}
 	return TCX_NEXT;

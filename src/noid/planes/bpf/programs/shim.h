@@ -12,8 +12,9 @@ enum {
 	LOCATORS_NEAR = 4,    /* of each set, in the inbound entry itself */
 	LOCATORS_FAR = 12,    /* the others, up to 16 in all [D5] */
 	REPORT_OCTETS = 2048, /* of a packet, in a report */
-	REPORTS_OCTETS = 1 << 21, /* as many reports as may be made in a second */
-	SET_UPS_OCTETS = 1 << 21,
+	REPORTS_OCTETS = 1 << 22, /* twice as many reports as are made of one user in a second */
+	SET_UPS_OCTETS = 1 << 22,
+	RANKS = 16,	    /* of reports in a second; the last one has all higher ones */
 	USERS_MAX = 8192, /* sites whose share of a rate is counted, the least recent one evicted */
 	NAMED_MAX = 8192, /* the same of flows, by a locator of their peers */
 	SHARES = 8,	  /* a site has at most one part of so many [D46] */
@@ -253,4 +254,15 @@ struct naming {
 struct window {
 	u64 second;
 	u64 used;
+};
+
+/* The reports of a kind that local users share, by rank: of those of one user in a second, the
+ * first has rank 0, two more have rank 1, four more rank 2, and so on.
+ */
+struct ranking {
+	u64 second;
+	u64 made_in_all;
+	u32 made[RANKS];
+	u32 wanted[RANKS]; /* made and refused */
+	u32 before[RANKS]; /* wanted in the second before */
 };

@@ -106,8 +106,7 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 		return 0;
 	}
 	flow->reported_ns = now;
-	if (may_report_of(active->report.user, UNANSWERED_PACKET) &&
-	    may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND)) {
+	if (may_report_of(active->report.user, UNANSWERED_PACKET, REPORTS_PER_SECOND)) {
 		active->report.silent_ns = silent;
 		if (bpf_ringbuf_output(&reports, &active->report, sizeof(active->report), 0))
 			count(REPORTS_LOST);
@@ -221,9 +220,7 @@ static __always_inline void report_silence(struct __sk_buff *packet, struct outb
 	if (now - flow->reported_ns <= flow->silence_ns)
 		return;
 	flow->reported_ns = now;
-	if (!may_report_of(bpf_get_socket_uid(packet), UNANSWERED_PACKET))
-		return;
-	report = begin_report(packet, UNANSWERED_PACKET, flow->local_label, at, now);
+	report = begin_report(packet, UNANSWERED_PACKET, flow->local_label, at);
 	if (!report)
 		return;
 	report->silent_ns = flow->unanswered_ns ? now - flow->unanswered_ns : 0;
@@ -262,10 +259,9 @@ static __always_inline int is_lost_for_its_length(struct __sk_buff *packet,
 
 /* Says that long segments do not arrive, with a copy of one. */
 static __always_inline void report_long(struct __sk_buff *packet, const struct outbound *flow,
-					u32 at, u64 now)
+					u32 at)
 {
-	struct report *report =
-		begin_report(packet, LONG_REPEATED, flow->local_label, at, now);
+	struct report *report = begin_report(packet, LONG_REPEATED, flow->local_label, at);
 
 	if (report)
 		bpf_ringbuf_submit(report, 0);
@@ -335,7 +331,7 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 		keep(packet, flow, aids, at, now);
 		watch_super(packet, flow, back, at, now);
 		if (is_lost_for_its_length(packet, flow, back, at, now))
-			report_long(packet, flow, at, now);
+			report_long(packet, flow, at);
 	}
 	if (!is_first && now - flow->unanswered_ns > patience_of(flow, back, protocol))
 		report_silence(packet, flow, at, now);

@@ -8,6 +8,7 @@
 #define SECOND 1000000000ULL
 #define TICK_USUAL (SECOND / 250) /* the time between two looks at the clock */
 #define REPORTS_PER_SECOND 1000 /* of each kind */
+#define NONE_COUNTED (~0ULL)
 #define REPORT_HEAD_OCTETS __builtin_offsetof(struct report, packet)
 
 const volatile struct settings settings SEC(".rodata");
@@ -121,6 +122,13 @@ struct {
 } windows SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LONG_REPEATED + 1);
+	__type(key, u32);
+	__type(value, struct ranking);
+} rankings SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, REPORTS_OCTETS);
 } reports SEC(".maps");
@@ -175,8 +183,8 @@ static __always_inline int may_report(u32 kind, u64 now, u64 limit)
 	return window && use_window(window, now) <= limit;
 }
 
-/* Whether one more may be done for a user in this second. */
-static __attribute__((noinline)) int may_use(u64 who, u64 kind, u64 share)
+/* Counts one more of a kind of a user; how many there are in this second. */
+static __always_inline u64 use_of(u64 who, u64 kind, u64 now)
 {
 	struct user user = {.who = who, .kind = kind};
 	struct window first = {0}, *window = bpf_map_lookup_elem(&users, &user);
@@ -185,13 +193,72 @@ static __attribute__((noinline)) int may_use(u64 who, u64 kind, u64 share)
 		bpf_map_update_elem(&users, &user, &first, 0);
 		window = bpf_map_lookup_elem(&users, &user);
 	}
-	return window && use_window(window, bpf_ktime_get_ns()) <= share;
+	return window ? use_window(window, now) : NONE_COUNTED;
 }
 
-/* Whether one more of a kind may be reported of a local user in this second: half of all. */
-static __always_inline int may_report_of(u32 user, u32 kind)
+/* Whether one more may be done for a user in this second. */
+static __attribute__((noinline)) int may_use(u64 who, u64 kind, u64 share)
 {
-	return may_use(user, kind, REPORTS_PER_SECOND / 2);
+	return use_of(who, kind, bpf_ktime_get_ns()) <= share;
+}
+
+/* The logarithm of a number from 1 on, to the base of 2. */
+static __always_inline u32 rank_of(u64 number)
+{
+	u32 rank = 0;
+
+	if (number >> RANKS)
+		return RANKS - 1;
+	for (u32 step = RANKS / 2; step; step /= 2) {
+		if (number >> step) {
+			number >>= step;
+			rank += step;
+		}
+	}
+	return rank & (RANKS - 1);
+}
+
+/* Begins another second. */
+static __always_inline void turn_to(struct ranking *all, u64 second)
+{
+	if (all->second + 1 == second)
+		__builtin_memcpy(all->before, all->wanted, sizeof(all->before));
+	else
+		__builtin_memset(all->before, 0, sizeof(all->before));
+	__builtin_memset(all->wanted, 0, sizeof(all->wanted));
+	__builtin_memset(all->made, 0, sizeof(all->made));
+	all->made_in_all = 0;
+	all->second = second;
+}
+
+/* Whether one more of a kind may be reported of a local user in this second.
+ *
+ * The shares are max-min fair: a report waits behind no report of a higher rank, and what the lower
+ * ranks need, as far as this second and the one before show, is kept for them. So a user has all
+ * while no other reports. A user that begins to report in the middle of a second has its share of
+ * that second at once, too, up to twice the limit in all.
+ */
+static __attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit)
+{
+	struct ranking *all = bpf_map_lookup_elem(&rankings, &kind);
+	u64 now = bpf_ktime_get_ns(), lower = 0;
+	u32 rank = rank_of(use_of(user, kind, now));
+
+	if (!all)
+		return 0;
+	if (all->second != now / SECOND)
+		turn_to(all, now / SECOND);
+	for (u32 one = 0; one < RANKS; one++) {
+		if (one < rank)
+			lower += all->wanted[one] > all->before[one] ? all->wanted[one]
+								      : all->before[one];
+	}
+	all->wanted[rank] += 1;
+	if (lower + all->made[rank] >= limit || all->made_in_all >= 2 * limit)
+		return 0;
+	all->made[rank] += 1;
+	all->made_in_all += 1;
+	return 1;
 }
 
 /* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
@@ -239,13 +306,14 @@ static __always_inline void fill_report(struct report *report, struct __sk_buff 
 	report->octets = octets;
 }
 
-/* A report with a packet; null where there is no room or too many went. */
+/* A report with a packet of a local program; null where there is no room or too many went. */
 static __always_inline struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label,
-						   u32 at, u64 now)
+						   u32 at)
 {
+	u32 user = bpf_get_socket_uid(packet);
 	struct report *report;
 
-	if (!may_report(kind, now, REPORTS_PER_SECOND))
+	if (!may_report_of(user, kind, REPORTS_PER_SECOND))
 		return 0;
 	if (kind == PLAIN_PACKET)
 		report = bpf_ringbuf_reserve(&set_ups, sizeof(*report), 0);
@@ -256,6 +324,7 @@ static __always_inline struct report *begin_report(struct __sk_buff *packet, u32
 		return 0;
 	}
 	fill_report(report, packet, kind, label, at);
+	report->user = user;
 	return report;
 }
 
