@@ -254,7 +254,7 @@ def test_of_too_many_unable_peers_the_oldest_is_forgotten() -> None:
         hold_unable(host, numbered(number), Cause.NO_ANSWER_TO_INIT)
     assert len(host.unable) == UNABLE_PEERS_MAX
     assert not host.is_unable(numbered(0))
-    assert host.outputs[-1] == WatchPeer(numbered(0)), "it is tried again"
+    assert WatchPeer(numbered(0)) in host.outputs[-3:], "it is tried again"
     assert host.is_unable(numbered(1))
     assert len(host.retries) <= 64 + 2 * UNABLE_PEERS_MAX
 
