@@ -111,7 +111,7 @@ def test_users_that_want_all_reports_get_the_same_number(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         reports = Reports(kept, [*PEERS, *OTHERS, LAST])
         wanted = [(MALLORY, PEERS), (ALICE, OTHERS), (BOB, [LAST])]
-        await asyncio.to_thread(reports.flood, wanted, seconds=2)
+        await asyncio.to_thread(reports.flood, wanted, seconds=3)
         await until(lambda: reports.of([LAST]) and reports.of(OTHERS) >= OF_TWO * 9 // 10)
         assert OF_TWO * 9 // 10 <= reports.of(PEERS) <= OF_TWO * 11 // 10
 
@@ -130,26 +130,27 @@ class Reports:
             kept.plane.install(flow_to(peer, label))
 
     def of(self, peers: list[Locator]) -> int:
-        """How many reports are about these peers."""
-        labels = {self.labels[peer] for peer in peers}
-        silent = [one for one in self.events if isinstance(one, UnansweredPacket)]
-        return sum(one.local_label in labels for one in silent)
+        """Of how many of these peers the silence is reported."""
+        silent = {one.local_label for one in self.events if isinstance(one, UnansweredPacket)}
+        return len(silent & {self.labels[peer] for peer in peers})
 
     def flood(self, wanted: list[tuple[int, list[Locator]]], seconds: int = 1) -> None:
-        """Each user sends to its silent peers, one user after the other, in seconds of the clock.
+        """Each user sends to its silent peers, one after the other, in successive seconds.
 
-        What is reported in the last of these seconds is kept.
+        They are seconds of the clock. What is reported in the last of them is kept.
         """
         while True:
             for _ in range(4):  # all are silent after that
                 _send_all(wanted)
                 time.sleep(SILENT_S)
-            if all(self._sent_in_a_second(wanted) for _ in range(seconds)):
+            first = time.monotonic_ns() // SECOND + 1
+            if all(self._sent_in(first + number, wanted) for number in range(seconds)):
                 return
 
-    def _sent_in_a_second(self, wanted: list[tuple[int, list[Locator]]]) -> bool:
-        """Whether all was sent in the second that begins next, and nothing before."""
-        second = time.monotonic_ns() // SECOND + 1
+    def _sent_in(self, second: int, wanted: list[tuple[int, list[Locator]]]) -> bool:
+        """Whether all was sent in this second, which has not begun, and nothing before."""
+        if time.monotonic_ns() // SECOND >= second:
+            return False
         while time.monotonic_ns() // SECOND < second:
             time.sleep(SILENT_S / 10)
         self.events.clear()
