@@ -72,6 +72,7 @@ REMEMBERED = frozenset(
         "unable",
         "strangers",
         "uncovered",
+        "resolved",
     }
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""

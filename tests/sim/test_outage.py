@@ -92,7 +92,7 @@ def test_a_host_that_is_told_recovers_sooner() -> None:
 def test_before_the_failure_each_pair_in_use_is_asked_every_few_seconds() -> None:
     course = played(SMALL)
     before = course.counts[Phase.BEFORE]
-    assert set(before.messages) == {"UR", "UA"}
+    assert set(before.messages) == {"UR", "UA", "KEEPALIVE"}
     asked_max = course.contexts * (before.seconds * SECOND / UNPROVEN_TIME + 1)
     assert before.messages["UR"] == before.messages["UA"] <= asked_max
 

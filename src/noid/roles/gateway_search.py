@@ -89,9 +89,9 @@ class GatewaySearch:
             self._news.clear()
             due = [one for one, it in self._due.items() if it.at_s <= loop.time()]
             if due:
-                self._put_off(due, loop.time())
                 with self._counted():
                     await asyncio.to_thread(self._ask, due, self._links, self._user)
+                self._put_off(due, loop.time())
 
     def _put_off(self, asked: Collection[Locator], now_s: float) -> None:
         for one in asked:
