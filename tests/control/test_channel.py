@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,69 @@ def test_a_long_answer_leaves_others_their_turn_and_ends_with_its_client(path: P
 
     play(path, scenario)
     assert next(made) < 1_000_000
+
+
+@pytest.mark.parametrize("command", ["status", "contexts", "ping"])
+def test_clients_that_ask_without_a_pause_share_the_turns_of_the_loop(
+    path: Path, command: str
+) -> None:
+    made: set[tuple[int, int]] = set()
+    requests = itertools.count()
+    turn = 0
+
+    def status() -> dict[str, Any]:
+        made.add((turn, next(requests)))
+        return ANSWER
+
+    async def ping(request: dict[str, Any]) -> dict[str, Any]:
+        return status()
+
+    def contexts() -> Iterator[dict[str, Any]]:
+        number = next(requests)
+        for _ in range(2 * ROWS_PER_LINE):
+            made.add((turn, number))
+            yield {}
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        nonlocal turn
+        server.commands |= {"status": status, "contexts": contexts}
+        server.requests["ping"] = ping
+        lines = [json.dumps({"command": command}).encode() + b"\n"] * 10
+        tasks = [asyncio.create_task(conversation(path, *lines)) for _ in range(CLIENTS_MAX)]
+        while not all(task.done() for task in tasks):
+            turn += 1
+            await asyncio.sleep(0)
+        assert all(b"error" not in task.result() for task in tasks)
+
+    play(path, scenario)
+    assert next(requests) == 10 * CLIENTS_MAX
+    at_once = Counter(turn for turn, _ in made)
+    assert max(at_once.values()) <= 2, "one by a stream, and one when its client is accepted"
+
+
+def test_a_client_that_closes_while_it_waits_for_its_turn_causes_nothing(path: Path) -> None:
+    done: list[str] = []
+
+    async def act(request: dict[str, Any]) -> dict[str, Any]:
+        done.append(request["command"])
+        return ANSWER
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        server.requests |= {"act": act, "late": act}
+        lines = [b'{"command":"act"}\n'] * 10
+        others = [asyncio.create_task(conversation(path, *lines)) for _ in range(CLIENTS_MAX - 1)]
+        await until(lambda: len(server.clients) == CLIENTS_MAX - 1)
+        _, writer = await connected(path)
+        writer.write(b'{"command":"late"}\n')
+        for _ in range(CLIENTS_MAX // 2):
+            await asyncio.sleep(0)
+        writer.close()
+        await asyncio.gather(*others)
+        await until(lambda: not server.clients)
+
+    play(path, scenario)
+    assert done == ["act"] * len(done)
+    assert len(done) == 10 * (CLIENTS_MAX - 1)
 
 
 def asking(path: Path) -> socket.socket:

@@ -18,8 +18,8 @@ REQUEST_OCTETS_MAX = 4096
 ROWS_PER_LINE = 200
 """The maximum of rows in one line."""
 LINE_S = 0.002
-"""How long rows of one line are made, before other events: an answer takes a few turns, and each of
-them waits for one line of every listing."""
+"""How long rows of one line are made, before other events. In one turn of the loop of events, one
+line is made for all clients together."""
 ANSWER_OCTETS_MAX = 1 << 20
 """The maximum of a line of an answer: ROWS_PER_LINE rows with the longest names fit."""
 MONITOR = "monitor"

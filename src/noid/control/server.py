@@ -59,6 +59,7 @@ class ControlServer:
         self.monitors: dict[asyncio.Queue[bytes], asyncio.StreamWriter] = {}
         self.listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Opens the socket.
@@ -208,23 +209,35 @@ class ControlServer:
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
+        while octets := await reader.readline():
             try:
-                request = msgspec.json.decode(line, type=dict[str, Any])
+                request = msgspec.json.decode(octets, type=dict[str, Any])
                 command = str(request["command"])
             except (ValueError, KeyError, RecursionError):
                 writer.write(b'{"error":"a request is one JSON object with a command"}\n')
                 return
+            await self._take_turn()
             if _has_gone(writer.get_extra_info("socket")):
                 return  # it has reported a failure: nothing may be changed for it now
             if command == MONITOR:
                 await self._monitor(reader, writer)
                 return
             answer = await self._answer(command, request)
-            for part in [answer] if isinstance(answer, dict) else parts(answer):
-                writer.write(json_line(part).encode() + b"\n")
+            for line in [answer] if isinstance(answer, dict) else parts(answer):
+                writer.write(json_line(line).encode() + b"\n")
                 await writer.drain()
                 await asyncio.sleep(0)
+                if line and isinstance(line, list):  # another line follows
+                    await self._take_turn()
+
+    async def _take_turn(self) -> None:
+        """Waits until no other client has made a line in this turn of the loop.
+
+        In one turn the engine treats few contexts. While each client took a turn of its own, 31
+        that asked without a pause made the engine fifty times slower.
+        """
+        await self._turn.acquire()
+        asyncio.get_running_loop().call_soon(self._turn.release)
 
     async def _answer(self, command: str, request: Row) -> Answer:
         if command in self.requests:
