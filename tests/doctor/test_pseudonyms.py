@@ -102,6 +102,14 @@ def test_a_long_text_of_others_is_replaced_too(part: str) -> None:
     assert "2001:db8" not in OTHERS.of_text(f"{text} {ADDRESS}: {text}")
 
 
+@pytest.mark.parametrize("address", ["::", ":::", "2001:db8::1", "2001:db8::1."])
+def test_the_length_of_a_prefix_may_be_of_others_too(address: str) -> None:
+    digits = "9" * (1 << 16)
+    found = OTHERS.of_text(f"{address}/{digits}")
+    assert found.endswith(digits[3:])
+    assert "2001:db8" not in found
+
+
 def test_octets_of_a_packet_are_removed() -> None:
     assert OTHERS.of_text(bytes(40).hex(":")) == REMOVED
 
