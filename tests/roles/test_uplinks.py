@@ -12,7 +12,7 @@ import pytest
 from noid.config import HostSection
 from noid.constants import Codepoints
 from noid.control.reports import context_report
-from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch
+from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -338,6 +338,24 @@ def test_an_answer_that_was_held_up_in_an_outage_counts_for_some_seconds_only() 
 
     assert wait_s() == ANSWER_WAIT_MAX_S
     asyncio.run(until(lambda: wait_s() < ANSWER_WAIT_UNMEASURED_S))
+
+
+@pytest.mark.parametrize("is_one_way", [False, True])
+def test_a_late_answer_over_a_silent_uplink_shows_that_it_works(is_one_way: bool) -> None:
+    """The round trip has become long suddenly, such as by a full queue."""
+    context, watch = heard([])
+    idle = watch.uplinks.by_name["up2"]
+    over_both = Asked({A1: 1_000, A2: 1_000}, frozenset(), frozenset({A1}), frozenset({A2}))
+    over_one = Asked({A1: 1_000}, frozenset({A2}))
+    watch.uplinks.judge([over_both if is_one_way else over_one], 2.0)
+    round_trip_ns = idle.round_trip_ns
+    for returned in (False, True):
+        assert idle.reason is (Reason.INBOUND_SILENT if is_one_way else Reason.SILENT)
+        watch.take(
+            PairMeasured(context.local_label, (A2, B2), 600_000_000, here=True, returned=returned)
+        )
+    assert idle.health is Health.UP
+    assert idle.round_trip_ns == round_trip_ns, "it may have been held up in an outage"
 
 
 def test_only_so_many_round_trips_are_kept() -> None:

@@ -62,13 +62,15 @@ class Round:
     is_ended: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self, output: PairMeasured) -> None:
-        """An answer."""
-        if output.here == self.here and self.answers.get(output.pair, 0) is None:
-            self.answers[output.pair] = output.round_trip_ns
-            if output.returned:
-                self.returned.add(output.pair[0])
-            self.news.set()
+    def take(self, output: PairMeasured) -> bool:
+        """An answer; returns whether it was waited for."""
+        if output.here != self.here or self.answers.get(output.pair, 0) is not None:
+            return False
+        self.answers[output.pair] = output.round_trip_ns
+        if output.returned:
+            self.returned.add(output.pair[0])
+        self.news.set()
+        return True
 
     @property
     def unanswered(self) -> list[Pair]:
@@ -132,17 +134,17 @@ class Measuring:
         self.rounds: list[Round] = []
         self._round_trips: dict[tuple[int, Pair, bool], tuple[int, float]] = {}
 
-    def take(self, output: PairMeasured) -> None:
-        """An answer, which may come late."""
+    def take(self, output: PairMeasured) -> bool:
+        """An answer; returns whether it was waited for, or came late."""
         key = output.local_label, output.pair, output.here
         before_ns = self._kept_ns(key) or output.round_trip_ns
         self._round_trips.pop(key, None)
         self._round_trips[key] = (before_ns + output.round_trip_ns) // 2, time.monotonic()
         while len(self._round_trips) > ROUND_TRIPS_MAX:
             del self._round_trips[next(iter(self._round_trips))]
-        for one in self.rounds:
-            if one.label == output.local_label:
-                one.take(output)
+        rounds = (one for one in self.rounds if one.label == output.local_label)
+        are_waited_for = [one.take(output) for one in rounds]  # each round takes it
+        return any(are_waited_for)
 
     async def measure(
         self,

@@ -150,7 +150,8 @@ class UplinkWatch:
         """The engine reports something about pairs."""
         match output:
             case PairMeasured():
-                self.measuring.take(output)
+                if not self.measuring.take(output) and output.returned:
+                    self._answered_late(output.pair[0])
             case PeerDoubts():
                 self._peer_doubts(output.local_label)
             case ProbeStarted():
@@ -161,6 +162,12 @@ class UplinkWatch:
                 self.uplinks.switched(switch)
                 self.on_switch(switch)
                 self._suspect(output.local_aid, output.peer_aid)
+
+    def _answered_late(self, locator: Locator) -> None:
+        """No request waits for an answer: round trips may be longer, and the uplink not silent."""
+        if locator in self._silent_locators():
+            # How late it is may be due to an outage that is over.
+            self._count(locator, self._round_trip_ns(locator), returned=True)
 
     def _peer_doubts(self, label: int) -> None:
         context = self.host.context(label)
