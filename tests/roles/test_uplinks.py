@@ -37,7 +37,13 @@ from noid.roles.measuring import (
     Round,
     both_ways,
 )
-from noid.roles.uplinks import ASKED_IN_ALL_MAX, ROUNDS_MAX, SUSPECTS_MAX, UplinkWatch
+from noid.roles.uplinks import (
+    ASKED_IN_ALL_MAX,
+    PEERS_ASKED_MAX,
+    ROUNDS_MAX,
+    SUSPECTS_MAX,
+    UplinkWatch,
+)
 from tests.engine.network import A1, A2, B1, B2, established
 from tests.waiting import until
 
@@ -473,6 +479,17 @@ def test_a_peer_that_doubts_a_pair_is_asked_once() -> None:
         await ended(task)
 
     asyncio.run(play())
+
+
+def test_doubts_about_many_contexts_cause_questions_once() -> None:
+    """Each would ask four peers; one peer may have as many contexts as it wants."""
+    host = established().a.host
+    for number in range(3 * PEERS_ASKED_MAX):
+        host.inspection.create(A1, Locator(B2[:-1] + bytes([100 + number])))
+    watch = watch_of(host, [], [])
+    for context in host.contexts:
+        watch.take(PeerDoubts(context.local_label))
+    assert len(watch.suspects) == 1
 
 
 @pytest.mark.slow

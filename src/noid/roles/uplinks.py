@@ -52,7 +52,8 @@ switches soon, and then its answers tell the directions apart."""
 SWITCH_WAIT_S: Final = 0.2
 """How long it may take to notice: our requests over the pair in use are signs of life for it."""
 DOUBT_AGAIN_S: Final = 1.0
-"""A peer that doubts a pair is not asked again so soon, as our requests make it doubt, too."""
+"""How long doubts of peers cause no further questions: each asks several peers. The peers asked
+last are not asked again so soon either, as our requests make them doubt."""
 PING_WAIT_S: Final = 1.0
 """How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
@@ -112,7 +113,7 @@ class UplinkWatch:
         self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
         self._asked_here: frozenset[Locator] = frozenset()
         self._asked: frozenset[int] = frozenset()
-        self._asked_s = 0.0
+        self._asked_s = self._doubted_s = 0.0
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -170,9 +171,10 @@ class UplinkWatch:
             self._count(locator, self._round_trip_ns(locator), returned=True)
 
     def _peer_doubts(self, label: int) -> None:
-        context = self.host.context(label)
-        is_asked = label in self._asked and time.monotonic() < self._asked_s + DOUBT_AGAIN_S
-        if context is not None and not is_asked:
+        context, now_s = self.host.context(label), time.monotonic()
+        last_s = max(self._doubted_s, self._asked_s if label in self._asked else 0.0)
+        if context is not None and now_s >= last_s + DOUBT_AGAIN_S:
+            self._doubted_s = now_s
             self._suspect(context.local_aid, context.peer_aid)
 
     def _suspect(self, local_aid: Locator, peer_aid: Locator) -> None:
