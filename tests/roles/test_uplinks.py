@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from typing import Any
@@ -39,6 +40,7 @@ from noid.roles.measuring import (
 )
 from noid.roles.uplinks import (
     ASKED_IN_ALL_MAX,
+    ASKS_APART_S,
     PEERS_ASKED_MAX,
     ROUNDS_MAX,
     SUSPECTS_MAX,
@@ -479,6 +481,32 @@ def test_a_peer_that_doubts_a_pair_is_asked_once() -> None:
         await ended(task)
 
     asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_suspicions_without_a_pause_do_not_cause_questions_without_a_pause() -> None:
+    """While very many contexts switch, the questions would take the time of the engine."""
+    at_s: list[float] = []
+
+    async def play() -> None:
+        context, watch = heard([])
+        peer = Peer(watch, {A1: 0.001, A2: 0.001})
+
+        def take(event: Input) -> None:
+            is_question = isinstance(event, MeasurePairs) and len(event.pairs) == 4
+            if is_question and not watch.measuring.rounds[0].here and not watch.hurry.is_set():
+                at_s.append(time.monotonic())
+                watch.take(Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD))
+            peer.take(event)
+
+        watch.measuring.handle = take
+        task = asyncio.create_task(watch.watch())
+        watch.take(PeerDoubts(context.local_label))
+        await until(lambda: len(at_s) > 3)
+        await ended(task)
+
+    asyncio.run(play())
+    assert all(later - earlier >= ASKS_APART_S for earlier, later in itertools.pairwise(at_s))
 
 
 def test_doubts_about_many_contexts_cause_questions_once() -> None:

@@ -44,6 +44,8 @@ SUSPECTS_MAX: Final = PEERS_ASKED_MAX // 2
 """Of them those whose contexts suspect or left a pair; the others are asked whether it is they."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
+ASKS_APART_S: Final = 0.1
+"""Between two such questions, each because of something that was suspected since the last one."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
 ASKED_IN_ALL_MAX: Final = 3
@@ -202,6 +204,7 @@ class UplinkWatch:
             orders = [self.sampling, *[self.returning] * bool(self._silent_locators())]
             sampling = min(orders, key=lambda one: one.due_ns)
             if await self._is_hurried((sampling.due_ns - time.monotonic_ns()) / 1e9):
+                await asyncio.sleep(self._asked_s + ASKS_APART_S - time.monotonic())
                 await self._ask()
             elif sampling is self.returning:
                 await self._sample_silent()
@@ -251,8 +254,7 @@ class UplinkWatch:
             By F(local), the requests whose answers use the same pair.
         """
         self.hurry.clear()
-        contexts = list(self._to_ask())
-        found: dict[int, Round] = {}
+        contexts, found = list(self._to_ask()), dict[int, Round]()
         for left in reversed(range(ASKED_IN_ALL_MAX)):
             contexts = await self._ask_once(contexts, found, is_last=not left)
             if not contexts or await self._is_hurried(SWITCH_WAIT_S):
