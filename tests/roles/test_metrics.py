@@ -25,7 +25,7 @@ from noid.counters import BorderCounter, CounterName, counter_report
 from noid.errors import PlatformError
 from noid.lab.resolution import free_port
 from noid.locators import parse_locator
-from noid.roles.metrics import CLIENTS_MAX, KEPT_S, BorderFacts, Facts, MetricsServer
+from noid.roles.metrics import CLIENTS_MAX, KEPT_S, KEPT_TIMES, BorderFacts, Facts, MetricsServer
 from tests.waiting import until
 
 CONTRIB = Path(__file__).parent.parent.parent / "contrib"
@@ -287,6 +287,28 @@ def test_who_asks_all_the_time_gets_what_was_made_once() -> None:
         for _ in range(50):
             assert await asyncio.to_thread(fetched, server.port)
         assert len(made) <= 1 + (time.monotonic() - began_s) / KEPT_S
+        await server.stop()
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_text_that_takes_long_is_kept_longer() -> None:
+    spent_s: list[float] = []
+
+    def slow_status() -> dict[str, Any]:
+        time.sleep(KEPT_S)  # very many contexts are counted
+        spent_s.append(KEPT_S)
+        return status()
+
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", Facts(slow_status, paths))
+        await server.start()
+        began_s = time.monotonic()
+        while time.monotonic() < began_s + 3 * KEPT_TIMES * KEPT_S:
+            assert await asyncio.to_thread(fetched, server.port)
+        elapsed_s = time.monotonic() - began_s
+        assert sum(spent_s[1:]) <= elapsed_s / (1 + KEPT_TIMES)
         await server.stop()
 
     asyncio.run(play())
