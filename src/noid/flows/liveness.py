@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Determines from several independent signs whether an uplink works. Pure."""
 
+from typing import Self
+
 from noid.constants import NEVER
 
 
@@ -34,6 +36,15 @@ class Liveness:
             self.bad.pop(sign, None)
         if was_bad and not self.bad:
             self._good_since_ns = now_ns
+
+    def go_on(self, before: Self, now_ns: int) -> None:
+        """Goes on with the time for which the uplink has been good, as another has it.
+
+        Args:
+            before: that one.
+            now_ns: the time.
+        """
+        self._good_since_ns = now_ns if before.bad else before._good_since_ns
 
     def works(self, now_ns: int) -> bool:
         """Whether packets may leave through it."""

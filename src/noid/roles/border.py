@@ -155,7 +155,7 @@ class Border:
                 await serve_metrics(self.config.metrics.listen, self.status, None, stack)
             notify("READY=1")
             await self.stopping.wait()
-            self.record.signs = {one.table.name: set(one.liveness.bad) for one in self.providers}
+            self.record.liveness = {one.table.name: one.liveness for one in self.providers}
             notify("STOPPING=1" if self._next is None else "RELOADING=1")
         return self._next
 
@@ -168,7 +168,7 @@ class Border:
         indexes = {name: link.index for name, link in gateways.links().items()}
         self.prefixes.take_over(left, indexes, border_host.seconds_since_boot())
         for one in self.providers:
-            one.inherit(left, self.record.signs.get(one.table.name), time.monotonic_ns())
+            one.inherit(left, self.record.liveness.get(one.table.name), time.monotonic_ns())
 
     def reload(self) -> dict[str, Any]:
         """Reads the configuration again; a rejected one changes nothing.

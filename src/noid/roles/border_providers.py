@@ -119,15 +119,19 @@ class ProviderState:
         is_silent = found.answers is False or now_ns - self._silent_since_ns >= GATEWAY_PATIENCE_NS
         return NO_ANSWER if is_silent or "gateway" in self.liveness.bad else ""
 
-    def inherit(self, left: Left, signs: Collection[str] | None, now_ns: int) -> None:
+    def inherit(self, left: Left, before: Liveness | None, now_ns: int) -> None:
         """Goes on with signs of an earlier daemon, until this one has found out otherwise.
 
         Args:
             left: what the kernel has; its signs are those of prefixes.
-            signs: those of this provider before a reload; None: there was none, or not of it.
+            before: that of this provider before a reload; None: there was none, or not of it.
             now_ns: the time.
         """
-        if signs is None:
+        signs: Collection[str]
+        if before is not None:
+            signs = before.bad
+            self.liveness.go_on(before, now_ns)
+        else:
             networks = map(IPv6Network, self.table.prefixes)
             own = {one.network_address.packed[:HIGH_OCTETS] for one in networks}
             signs = {sign for sign, highs in left.failed.items() if own & highs}

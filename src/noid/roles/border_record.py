@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from noid.flows.liveness import Liveness
 from noid.roles.border_placed import Place
 
 EVENTS_MAX: Final = 200
@@ -37,8 +38,8 @@ class Record:
 
     def __init__(self) -> None:
         self.providers: dict[str, Known] = {}
-        self.signs: dict[str, set[str]] = {}
-        """By provider, the bad signs at the last reload: a prefix may be replaced, a name stays."""
+        self.liveness: dict[str, Liveness] = {}
+        """That of each provider at the last reload: a prefix may be replaced, a name stays."""
         self.place: Place | None = None
         """Where the configuration before the last reload had its rules, routes and pins."""
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_MAX)
