@@ -2,11 +2,14 @@
 """What a daemon of a border knows of the time before it, and the order in which it begins."""
 
 import contextlib
+import os
 import re
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -268,6 +271,36 @@ def test_a_dead_uplink_stays_dead_when_its_prefix_is_replaced(site: BorderLab) -
     give(text)
     site.lab.wait_for("no check", lambda: is_dead(""), PATIENCE_S)
     site.wait_leaves_by("isp1", "isp2")
+
+
+def test_what_is_written_while_the_border_begins_is_applied(site: BorderLab) -> None:
+    """As by the hooks of two uplinks: as long as no socket is open, no reload has an answer."""
+    old, new = "2001:db8:2:a::/64", "2001:db8:2:e::/64"
+    delegated = site.lab.directory / "delegated"
+    text = site.config.read_text(encoding="utf-8")
+    keys = f'prefixes_file = "{delegated}"\n'
+    site.process.end()
+    site.config.write_text(text.replace(f'prefixes = ["{old}"]\n', keys), encoding="utf-8")
+    delegated.unlink(missing_ok=True)
+    os.mkfifo(delegated)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        given = pool.submit(_give_once, delegated, old, new)
+        site.start()
+        given.result()
+    site.lab.wait_for("the other one", partial(_has, site, new), PATIENCE_S)
+    site.config.write_text(text, encoding="utf-8")
+    site.run("reload", "--socket", str(site.socket))
+    site.lab.wait_for("it is there", lambda: _has(site, old), PATIENCE_S)
+    site.wait_leaves_by("isp1", "isp2")
+
+
+def _give_once(file: Path, first: str, then: str) -> None:
+    """Lets the first reader of a file, a pipe until then, have other contents than later ones."""
+    with file.open("w", encoding="utf-8") as pipe:  # waits for the reader
+        later = file.with_suffix(".later")
+        later.write_text(then, encoding="utf-8")
+        later.replace(file)
+        pipe.write(first)
 
 
 def test_a_bad_line_of_a_file_stops_no_start(site: BorderLab) -> None:

@@ -136,6 +136,9 @@ class Border:
             stack.callback(self.network.close)
             await self.control.start()
             stack.push_async_callback(self.control.stop)
+            with contextlib.suppress(ShimError):
+                if self._read() != self.config:  # written when no socket was open to say so
+                    self.reload()
             stack.callback(self.plane.close)
             former = former_places(self.config.border, self.record.place)
             self._take_over(self.plane.open(Path(one.pins) for one in former), former)
@@ -173,8 +176,7 @@ class Border:
     def reload(self) -> dict[str, Any]:
         """Reads the configuration again; a rejected one changes nothing.
 
-        The programs of before do their work until those of the new configuration are in their
-        place, as when the daemon starts again.
+        The programs of before work until the new ones are in their place, as at a start.
         """
         try:
             self._next = self._read()
