@@ -164,6 +164,7 @@ def test_rules_come_and_go_once() -> None:
                 gateways.add_rule(rule)
         listed = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
         assert listed.stdout.count("2001:db8:1::/48") == 1
+        ip("rule add from 2001:db8:1::1/48 lookup 100 pref 51")  # the kernel keeps the last bit
         assert gateways.rules((50, 51)) == wanted
         for _ in range(2):
             for rule in wanted:

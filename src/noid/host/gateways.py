@@ -323,7 +323,7 @@ def delete_unreachable(table: int) -> None:
 
 
 def rules(priorities: Collection[int]) -> set[SourceRule]:
-    """The rules of some priorities.
+    """The rules of some priorities that lead to tables, and whose prefixes have no bits of a host.
 
     Raises:
         PlatformError: the kernel does not say.
@@ -336,10 +336,11 @@ def rules(priorities: Collection[int]) -> set[SourceRule]:
         priority = number_in(attributes, FRA_PRIORITY)
         if priority in priorities and action == TO_TABLE:
             table = number_in(attributes, FRA_TABLE)
-            source = _network(attributes.get(FRA_SOURCE), source_bits)
-            destination = _network(attributes.get(FRA_DESTINATION), destination_bits)
-            without = attributes.get(FRA_SUPPRESSED_BITS) == DEFAULTS_SUPPRESSED
-            found.add(SourceRule(priority, table, source, destination, without))
+            with contextlib.suppress(ValueError):  # a prefix with bits of a host: not one of ours
+                source = _network(attributes.get(FRA_SOURCE), source_bits)
+                destination = _network(attributes.get(FRA_DESTINATION), destination_bits)
+                without = attributes.get(FRA_SUPPRESSED_BITS) == DEFAULTS_SUPPRESSED
+                found.add(SourceRule(priority, table, source, destination, without))
     return found
 
 
