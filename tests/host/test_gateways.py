@@ -153,6 +153,24 @@ def test_the_entry_that_the_operator_has_set_for_a_gateway_stays() -> None:
     in_network_namespace(run)
 
 
+def test_a_gateway_to_which_another_table_leads_is_not_forgotten() -> None:
+    """As when a provider has replaced its prefix: its former table goes, its gateway stays."""
+
+    def run() -> None:
+        device = prepare()
+        for table in (TABLE, TABLE + 1):
+            gateways.put_unreachable(table)
+            gateways.put_default(table, device, Gateway(ROUTER))
+        ip("neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1 nud stale")
+        assert gateways.clear(TABLE, (TABLE + 1, TABLE + 2))
+        assert gateways.defaults(TABLE) == {}
+        assert gateways.neighbour(device, ROUTER).answers is True
+        assert gateways.clear(TABLE + 1)
+        assert gateways.neighbour(device, ROUTER).answers is None
+
+    in_network_namespace(run)
+
+
 def test_rules_come_and_go_once() -> None:
     def run() -> None:
         wanted = {

@@ -279,12 +279,15 @@ def delete_default(table: int, device: int, gateway: Gateway) -> None:
     _tell("default route", DELETE_ROUTE, 0, _default(table, device, gateway), gone)
 
 
-def clear(table: int, *, forgets: bool = True) -> bool:
+def clear(table: int, staying: Collection[int] = ()) -> bool:
     """Removes the default routes of a table that has one by ``put_unreachable``, as ours have.
+
+    The entries of their gateways are removed, too, unless a table that stays leads to them: packets
+    would wait until the gateway answers, and in a full table of neighbours there is no room again.
 
     Args:
         table: its number.
-        forgets: whether the entries of their gateways are removed, too.
+        staying: the tables that stay.
 
     Returns:
         Whether there were any.
@@ -295,10 +298,11 @@ def clear(table: int, *, forgets: bool = True) -> bool:
     found = defaults(table)
     if 0 not in found:
         return False  # it may be a table of others
+    in_use = {hop for one in staying for hop in defaults(one).items()}
     for device, through in found.items():
         if through is not None:
             delete_default(table, device, through)
-            if forgets and through.address is not None:
+            if through.address is not None and (device, through) not in in_use:
                 forget(device, through.address)
     delete_unreachable(table)  # last, or an interruption would leave the others
     return True

@@ -83,7 +83,7 @@ class Place(msgspec.Struct, frozen=True):
             gateways.delete_rule(rule)
             removed.append(f"rule {rule.priority} to table {rule.table}")
         for table in sorted(set(self.tables).difference(staying[1])):
-            if gateways.clear(table, forgets=besides is None):  # or they are still in use
+            if gateways.clear(table, staying[1]):
                 removed.append(f"routes of table {table}")
         if besides is None or Path(self.pins) != Path(besides.pins):
             removed += leave_pins(Path(self.pins), (), network)
@@ -134,7 +134,7 @@ def settle(
         for text in one.take_down(network, place):
             logger.info("moved: removed %s", text)
     for table in sorted(set(place.tables).difference(tables)):
-        gateways.clear(table)
+        gateways.clear(table, tables)
     with contextlib.suppress(OSError):
         replace_file(place.file, msgspec.json.encode(place), mode=0o600)
     return place
