@@ -3,15 +3,16 @@
 
 from noid.constants import LOOK_AGAIN_MIN, SECOND
 from noid.engine.events import LocatorsChanged, Output
-from noid.engine.update import UNLISTED_PAIRS_MAX
+from noid.engine.update import UNLISTED_PAIRS_MAX, next_nonce
 from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage
-from noid.wire.options import LocatorEntry
+from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag
 from tests.engine.network import (
     A1,
     A2,
     B1,
+    B2,
     X1,
     Network,
     Station,
@@ -131,3 +132,22 @@ def test_an_old_update_from_such_an_address_changes_nothing() -> None:
     receive(network, network.b, of_x(network), X1, B1)
     assert network.b.context.peer_acceptable == {A1, X1}
     assert A2 not in network.b.context.peer_acceptable
+
+
+def test_no_other_message_adds_a_locator_of_its_sender() -> None:
+    network = established()
+    before = network.a.context.peer_acceptable
+    for number in range(100):
+        source = Locator(X1[:15] + bytes((number,)))
+        keepalive = ControlMessage(
+            code=Code.KEEPALIVE,
+            nonce=next_nonce(network.b.context),
+            sender_aid=B1,
+            receiver_aid=A1,
+            context=ContextOption(),
+            sender_locators=(LocatorEntry(source, LocatorFlag.LOCAL),),
+            authentication=bytes(HASH_OCTETS),
+        )
+        receive(network, network.a, network.b.sealed(keepalive), source, A1)
+    assert network.a.context.peer_acceptable == before
+    assert {peer for _, peer in network.a.context.history} <= {B1, B2}

@@ -84,9 +84,11 @@ def _fault(
 def _adds(context: Context, message: ControlMessage, source: Locator) -> bool:
     """Whether a UR that is newer than all others has its source in Lsl(peer).
 
-    A host that moves to another network may have no locator left that its peer knows.
+    A host that moves to another network may have no locator left that its peer knows. Other
+    messages may have locators, too, but their sets are not taken.
     """
-    return message.nonce > context.peer_update_nonce and any(
+    is_newest = message.code is Code.UR and message.nonce > context.peer_update_nonce
+    return is_newest and any(
         one.locator == source and one.flags & LocatorFlag.LOCAL for one in message.sender_locators
     )
 
