@@ -5,7 +5,7 @@ import dataclasses
 
 from noid.constants import MILLISECOND, PLAIN_SILENCE_MAX, SECOND
 from noid.engine.causes import Cause
-from noid.engine.events import ProbeStarted, SendControl
+from noid.engine.events import MeasurePairs, ProbeStarted, SendControl
 from noid.engine.history import Pair
 from noid.engine.state import State
 from noid.locators import Locator
@@ -102,3 +102,16 @@ def test_packets_of_a_context_that_always_encapsulates_ask_nothing() -> None:
     network.run(PLAIN_SILENCE_MAX)
     network.ulp_sends(network.a, packet(A1, B1))
     assert probed(network) == []
+
+
+def test_a_peer_that_measures_pairs_does_not_hide_that_the_one_in_use_has_failed() -> None:
+    network = plain()
+    network.dead.add((A1, B1))
+    pairs = tuple((local, peer) for local in (B1, B2) for peer in (A1, A2))
+    until_ns = network.now_ns + 3 * PLAIN_SILENCE_MAX
+    while network.now_ns < until_ns:
+        label = network.b.context.local_label
+        network.give(network.b, MeasurePairs(label, pairs, here=True))
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(SECOND)
+    assert network.a.context.pair != (A1, B1)

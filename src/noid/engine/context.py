@@ -92,6 +92,7 @@ class Context:
         unseen_nonces: the missing nonces below it, as a bit mask; bit 0 is the next lower nonce.
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
         first_round_trip_ns: measured in the set-up, until a pair has a history; 0: not measured.
+        alive_ns: when a message of the peer last ended the silence of the pair in use.
         history: what is known of pairs.
         tolerated_ns: the longest recent silence that proved harmless.
         unproven_again_ns: before this, the pair in use is not asked for a proof again [D41].
@@ -156,6 +157,7 @@ class Context:
     unseen_nonces: int = 0
     peer_keepalive_nonce: int = 0
     first_round_trip_ns: int = 0
+    alive_ns: int = 0
     history: Mapping[Pair, History] = field(default_factory=lambda: NO_HISTORY)
     tolerated_ns: int = 0
     late: dict[int, Probe] | None = None

@@ -87,5 +87,6 @@ def heard(
     if measures:
         return
     if acknowledges or event.source in (context.peer_locator, context.peer_source):
+        context.alive_ns = core.now_ns
         core.emit(NoteHeard(context.local_label, unasked))
         spare(core, context)

@@ -113,9 +113,8 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
         context.search.packet = repeatable(event.packet) or context.search.packet
         want(core, context, context.search)
     elif (core.options.on_switch or context.contested_until_ns) and context.is_on_aids:
-        sources = context.peer_locator, context.peer_source
-        heard = [one.latest_ns for pair, one in context.history.items() if pair[1] in sources]
-        if core.now_ns - max([context.established_ns, *heard]) >= PLAIN_SILENCE_MAX:
+        heard_ns = max(context.established_ns, context.alive_ns)
+        if core.now_ns - heard_ns >= PLAIN_SILENCE_MAX:
             search(core, context, Cause.LONG_SILENCE, is_question=True)
 
 
