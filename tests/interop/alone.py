@@ -18,6 +18,7 @@ from tests.interop.context import Speaker
 from tests.interop.names import AAAA, M6, Found, Inquiry, Question, Reply
 from tests.interop.node import Node, tell
 from tests.interop.octets import (
+    IN_LSL,
     IN_LSR,
     M6_NEXT_HEADERS,
     NO_REWRITE,
@@ -255,7 +256,9 @@ class Alone(Speaker):
             return False
         if (message.receiver, message.sender) != (talk.local, talk.peer):
             return False
-        if not self.means_us(message) or way[1] not in talk.acceptable:
+        said = message.locators(Option.SENDERS_LOCATORS) if message.code == Code.UR else {}
+        adds = message.nonce > talk.greatest_nonce and said.get(way[1], 0) & IN_LSL
+        if not self.means_us(message) or (way[1] not in talk.acceptable and not adds):
             return False
         return way[0] in self.locators and self.authenticity(message) is True
 

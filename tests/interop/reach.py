@@ -416,7 +416,10 @@ class Reach:
         """Acknowledges a UR, takes what it names, and asks if the peer hears nothing."""
         talk = self.host.talk
         assert talk is not None
-        self.alive(way)
+        if message.flags & ANSWER_HERE:
+            self.of(way).heard_s = time.monotonic()  # it measures, and answers no data
+        else:
+            self.alive(way)
         if message.nonce > self.newest:
             self.authentic_s = time.monotonic()
         self.newest = max(self.newest, message.nonce)
