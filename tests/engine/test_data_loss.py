@@ -182,14 +182,17 @@ def test_a_peer_that_sends_data_itself_says_whether_data_comes() -> None:
 
 
 def asks_about_data(network: Network) -> bool:
-    """Host a asks whether data comes; whether b looks."""
+    """Host a asks whether data comes; whether b looks, which its acknowledgement says, too."""
     message = request(
         network.a.host.core, network.a.context, next_nonce(network.a.context), flags=Flag.DATA_ASKED
     )
     asked = encode_packet(message, A1, B1, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
-    outputs = network.b.host.handle(ControlMessageReceived(A1, B1, True, asked), network.now_ns)
+    outputs = network.give(network.b, ControlMessageReceived(A1, B1, True, asked))
     since_ns = network.now_ns - DATA_ASKED_TIME
-    return CheckData(network.b.context.local_label, since_ns, DATA_ASKED_WAIT) in outputs
+    looks = CheckData(network.b.context.local_label, since_ns, DATA_ASKED_WAIT) in outputs
+    _, answer = sent_by(network.b, Code.UA)[-1]
+    assert bool(answer.flags & Flag.DATA_ASKED) is looks
+    return looks
 
 
 def test_a_host_looks_once_a_second_also_if_errors_come() -> None:

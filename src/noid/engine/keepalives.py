@@ -35,12 +35,18 @@ def _send(core: Core, context: Context, flags: Flag) -> None:
         core.send_on(context, octets, context.pair, in_slot=True)
 
 
-def on_data_asked(core: Core, context: Context) -> None:
-    """The peer asks whether its data comes, which the data plane knows [D47]."""
+def on_data_asked(core: Core, context: Context) -> bool:
+    """The peer asks whether its data comes, which the data plane knows [D47].
+
+    Returns:
+        Whether this host looks.
+    """
     asked = context.local_label, Flag.DATA_ASKED  # errors, which may be forged, do not count here
-    if context.is_settled and core.hints.take(asked, core.now_ns):
-        since_ns = core.now_ns - DATA_ASKED_TIME
-        core.emit(CheckData(context.local_label, since_ns, DATA_ASKED_WAIT))
+    if not context.is_settled or not core.hints.take(asked, core.now_ns):
+        return False
+    since_ns = core.now_ns - DATA_ASKED_TIME
+    core.emit(CheckData(context.local_label, since_ns, DATA_ASKED_WAIT))
+    return True
 
 
 def on_data_has_come(core: Core, event: DataHasCome) -> None:

@@ -156,9 +156,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     answer_search(core, context, in_slot=event.in_slot)
     if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
-    acknowledge(core, context, event, message, changed=is_other)
-    if message.flags & Flag.DATA_ASKED:
-        on_data_asked(core, context)
+    looks = bool(message.flags & Flag.DATA_ASKED) and on_data_asked(core, context)
+    acknowledge(core, context, event, message, changed=is_other, looks=looks)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & (Flag.DATA_LOST | Flag.ALL_DATA_LOST):

@@ -308,6 +308,7 @@ def acknowledge(
     message: ControlMessage,
     *,
     changed: bool,
+    looks: bool = False,
 ) -> None:
     """Answers a UR [D20, D43].
 
@@ -315,9 +316,17 @@ def acknowledge(
     pair. A probe of a sender that hears nothing, and some measurements, ask about their own pair,
     so the answer uses that pair. Both pairs are used if another pair is better or the sets change.
     **Nothing is sent to a locator that is not proven.**
+
+    Args:
+        core: of the host.
+        context: whose.
+        event: the UR.
+        message: the same, decoded.
+        changed: whether it has changed sets.
+        looks: this host looks whether data has come, so that the peer knows what silence means.
     """
-    looks = message.flags & Flag.DATA_ASKED  # the peer knows what it means that nothing follows
-    octets = short_message(core, context, Code.UA, message.nonce, flags=looks)
+    flags = Flag.DATA_ASKED if looks else NO_FLAGS
+    octets = short_message(core, context, Code.UA, message.nonce, flags=flags)
     back: Pair = (event.destination, event.source)
     asks_here = bool(message.flags & (Flag.HEARS_NOTHING | Flag.ANSWER_HERE))
     pairs = [back] if asks_here or changed or better_pairs(context) else []
