@@ -16,7 +16,7 @@ from noid.counters import Drop
 from noid.engine.events import ContextRestored, Dropped, LocatorsChanged
 from noid.engine.host import Host
 from noid.engine.state import State
-from noid.engine.update import leap, request, short_message
+from noid.engine.update import leap, request, short_message, skip
 from noid.locators import Locator
 from noid.state.contexts import decoded
 from noid.wire import ipv6
@@ -221,3 +221,15 @@ def test_a_nonce_that_leaps_is_newer_for_the_peer() -> None:
     network.run(SECOND)
     assert network.b.context.peer_acceptable == {A1}
     assert state_of(network.a) is State.ESTABLISHED
+
+
+def test_a_nonce_that_is_skipped_after_others_shows_nothing() -> None:
+    network = doubted(cut(established()))
+    context = network.a.context
+    nonces = [message.nonce for _, _, message in asked(network)]
+    skip(network.a.host.core, context)
+    for guess in (nonces[-1] + 1, context.update_nonce - 1, context.update_nonce):
+        receive(network, network.a, of_b(Code.UA, network, guess), B1, A1)
+        assert context.trial is not None
+    receive(network, network.a, of_b(Code.UA, network, nonces[0]), B1, A1)
+    assert context.trial is None

@@ -9,7 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from noid.constants import CONTESTED_TIME, MILLISECOND, PLAIN_SILENCE_MAX, SECOND
+from noid.constants import (
+    CONTESTED_TIME,
+    MILLISECOND,
+    PLAIN_SILENCE_MAX,
+    SECOND,
+    TRIAL_REST,
+    TRIAL_SILENCE,
+)
 from noid.flows.software import Transmit
 from noid.wire import ipv6
 from noid.wire.control import Code, encode_packet
@@ -18,7 +25,7 @@ from noid.wire.slots import slot_of
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, DELAY_NS, Network, packet
 from tests.engine.network import established as settled
 from tests.engine.test_loss import unknown_context
-from tests.engine.test_trial import doubted, forget, requests, unfounded
+from tests.engine.test_trial import cut, doubted, forget, requests, unfounded
 
 INTERVAL_NS = 20 * MILLISECOND
 
@@ -73,6 +80,19 @@ def test_a_nonce_that_was_guessed_contests_nothing() -> None:
         network = contradicted(doubted(), shift=shift)
         network.run(3 * DELAY_NS)
         assert not is_plain(network)
+
+
+def test_a_test_for_which_a_ccr_waits_is_not_late_because_of_a_contest() -> None:
+    network = doubted()
+    network.run(3 * DELAY_NS)
+    forget(network)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    while network.a.context.rival is None:
+        network.run(MILLISECOND)
+    contradicted(network).run(0)
+    cut(network).run(TRIAL_REST + 2 * TRIAL_SILENCE)
+    assert network.a.context.peer_label == network.b.context.local_label
 
 
 def test_a_uc_about_data_contests_nothing() -> None:

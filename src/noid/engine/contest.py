@@ -3,8 +3,8 @@
 
 An attacker that reads all packets can answer a set-up before the genuine host, and then answers the
 tests of the context, too. The genuine host answers the same Update Requests with UC. Only hosts on
-their path know their nonces, so that no other host causes this. This host cannot know which of the
-two is the peer. It keeps the context, and sends data plain for a time if the pair in use is the
+the path of one of them know their nonces, so that no other host causes this; an observer of a pair
+that is not in use does. This host cannot know which of the two is the peer. It keeps the context, and sends data plain for a time if the pair in use is the
 AIDs: the packets arrive as without M6, and another pair is used if this one fails.
 """
 
@@ -26,7 +26,7 @@ def refuse(core: Core, context: Context, nonce: int) -> bool:
         Whether it was a request of the last test.
     """
     is_recent = core.now_ns < min(context.next_trial_ns, context.doubted_until_ns)
-    if not is_recent or not context.doubted_nonce < nonce <= context.update_nonce:
+    if not is_recent or not context.is_unpredictable(nonce):
         return False
     if context.trial is not None:
         context.trial.is_refused = True
@@ -43,8 +43,8 @@ def begin(core: Core, context: Context) -> None:
 
 
 def go_on(core: Core, context: Context) -> None:
-    """Sets the timer for the end, after a test has used it."""
-    if context.contested_until_ns:
+    """Sets the timer for the end, after a test has used it, unless a CCR waits for the next."""
+    if context.contested_until_ns and context.rival is None:
         delay_ns = max(0, context.contested_until_ns - core.now_ns)
         core.set_timer(context, Timer.TRIAL, delay_ns)
 

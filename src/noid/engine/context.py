@@ -83,6 +83,7 @@ class Context:
         former: the peer before the context was replaced; an answer of it undoes that.
         doubted_nonce: our last nonce before the last one that was unpredictable [D39].
         doubted_until_ns: until when an answer to a later one shows that its sender hears us.
+        doubted_before: our earlier nonces of which an answer shows that, too.
         contested_until_ns: data is plain until then, if the pair in use is the AIDs; 0: not [D49].
         closing: the close exchange in progress; None if there is none.
         probation: what makes the context provisional, until it is proven.
@@ -148,6 +149,7 @@ class Context:
     former: Former | None = None
     doubted_nonce: int = 0
     doubted_until_ns: int = 0
+    doubted_before: tuple[range, ...] = ()
     contested_until_ns: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
@@ -231,10 +233,15 @@ class Context:
         elif ahead < 0:
             self.unseen_nonces &= ~(1 << min(-ahead, NONCES_KEPT_MAX + 1) - 1)
 
+    def is_unpredictable(self, nonce: int) -> bool:
+        """Whether only hosts that hear us know a nonce of ours, if they know none of before."""
+        is_latest = self.doubted_nonce < nonce <= self.update_nonce
+        return is_latest or any(nonce in one for one in self.doubted_before)
+
     def awaits(self, nonce: int) -> bool:
         """Whether a UR of ours with this nonce is not acknowledged yet."""
         in_update = self.update is not None and self.update.nonce == nonce
-        in_trial = self.trial is not None and self.doubted_nonce < nonce <= self.update_nonce
+        in_trial = self.trial is not None and self.is_unpredictable(nonce)
         in_search = self.search is not None and nonce in self.search.probes
         return in_update or in_trial or in_search or (self.late is not None and nonce in self.late)
 

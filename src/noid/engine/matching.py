@@ -116,8 +116,7 @@ def _is_first(context: Context, message: ControlMessage) -> bool:
 def _is_answer(core: Core, context: Context, message: ControlMessage) -> bool:
     """Whether a message answers a recent request of ours whose nonce was unpredictable."""
     nonce = message.nonce if message.code is Code.UA else message.heard
-    is_recent = core.now_ns < context.doubted_until_ns
-    return is_recent and context.doubted_nonce < nonce <= context.update_nonce
+    return core.now_ns < context.doubted_until_ns and context.is_unpredictable(nonce)
 
 
 def _is_of(

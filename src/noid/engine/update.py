@@ -123,14 +123,20 @@ def leap(core: Core, context: Context, lasting_ns: int) -> None:
         context: whose nonces.
         lasting_ns: for how long an answer to a later nonce counts.
     """
+    context.doubted_until_ns, context.doubted_before = 0, ()
     skip(core, context)
     context.doubted_nonce, context.doubted_until_ns = context.update_nonce, core.now_ns + lasting_ns
 
 
 def skip(core: Core, context: Context) -> None:
-    """Makes our next nonce unpredictable."""
+    """Makes our next nonce unpredictable; answers to those that it skips show nothing."""
+    before = context.update_nonce
     context.update_nonce += 1 + int.from_bytes(core.entropy(LEAP_OCTETS), "big")
     core.emit(RememberLater(context.local_label))
+    if core.now_ns < context.doubted_until_ns:
+        if before > context.doubted_nonce:
+            context.doubted_before += (range(context.doubted_nonce + 1, before + 1),)
+        context.doubted_nonce = context.update_nonce
 
 
 def request(
