@@ -31,6 +31,7 @@ from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.survey import Survey
 from noid.locators import Locator, parse_locator
+from noid.roles.doubters import Doubters
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.measuring import Measuring, Round, both_ways, pair_report, with_peer
@@ -53,9 +54,6 @@ ASKED_IN_ALL_MAX: Final = 3
 switches soon, and then its answers tell the directions apart."""
 SWITCH_WAIT_S: Final = 0.2
 """How long it may take to notice: our requests over the pair in use are signs of life for it."""
-DOUBT_AGAIN_S: Final = 1.0
-"""How long doubts of peers cause no further questions: each asks several peers. The peers asked
-last are not asked again so soon either, as our requests make them doubt."""
 PING_WAIT_S: Final = 1.0
 """How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
@@ -111,11 +109,10 @@ class UplinkWatch:
         self.names: dict[int, str] = {}
         self.measuring = Measuring(handle, self._round_trip_ns)
         self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
+        self.doubters = Doubters()
         self.hurry = asyncio.Event()
         self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
         self._asked_here: frozenset[Locator] = frozenset()
-        self._asked: frozenset[int] = frozenset()
-        self._asked_s = self._doubted_s = 0.0
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -156,7 +153,8 @@ class UplinkWatch:
                 if not self.measuring.take(output) and output.returned:
                     self._answered_late(output.pair[0])
             case PeerDoubts():
-                self._peer_doubts(output.local_label)
+                if self.doubters.add(output.local_label):
+                    self.hurry.set()
             case ProbeStarted():
                 self._suspect(output.local_aid, output.peer_aid)
                 self.gateways.suspect({local for local, _ in output.pairs})
@@ -171,13 +169,6 @@ class UplinkWatch:
         if locator in self._silent_locators():
             # How late it is may be due to an outage that is over.
             self._count(locator, self._round_trip_ns(locator), returned=True)
-
-    def _peer_doubts(self, label: int) -> None:
-        context, now_s = self.host.context(label), time.monotonic()
-        last_s = max(self._doubted_s, self._asked_s if label in self._asked else 0.0)
-        if context is not None and now_s >= last_s + DOUBT_AGAIN_S:
-            self._doubted_s = now_s
-            self._suspect(context.local_aid, context.peer_aid)
 
     def _suspect(self, local_aid: Locator, peer_aid: Locator) -> None:
         if (local_aid, peer_aid) not in self.suspects:
@@ -204,7 +195,7 @@ class UplinkWatch:
             orders = [self.sampling, *[self.returning] * bool(self._silent_locators())]
             sampling = min(orders, key=lambda one: one.due_ns)
             if await self._is_hurried((sampling.due_ns - time.monotonic_ns()) / 1e9):
-                await asyncio.sleep(self._asked_s + ASKS_APART_S - time.monotonic())
+                await asyncio.sleep(self.doubters.asked_s + ASKS_APART_S - time.monotonic())
                 await self._ask()
             elif sampling is self.returning:
                 await self._sample_silent()
@@ -254,12 +245,23 @@ class UplinkWatch:
             By F(local), the requests whose answers use the same pair.
         """
         self.hurry.clear()
+        if not self.suspects:
+            await self._ask_doubters()
+        if not self.suspects:
+            return {}
+        self.hurry.clear()
         contexts, found = list(self._to_ask()), dict[int, Round]()
         for left in reversed(range(ASKED_IN_ALL_MAX)):
             contexts = await self._ask_once(contexts, found, is_last=not left)
             if not contexts or await self._is_hurried(SWITCH_WAIT_S):
                 break
         return found
+
+    async def _ask_doubters(self) -> None:
+        """Asks peers that doubt a pair, and suspects one if it does not answer over an uplink."""
+        for context, unanswered in await self.doubters.ask(self.host, self.measuring):
+            if unanswered - self._silent_locators() and not self.suspects:
+                self._suspect(context.local_aid, context.peer_aid)
 
     async def _ask_once(
         self, contexts: list[Context], found: dict[int, Round], *, is_last: bool
@@ -274,8 +276,7 @@ class UplinkWatch:
         Returns:
             The contexts that were not judged.
         """
-        self._asked = frozenset(one.local_label for one in contexts)
-        self._asked_s = time.monotonic()
+        self.doubters.note_asked(contexts)
         there, back = await asyncio.gather(
             self.measuring.measure(contexts, times=TIMES_IN_DOUBT),
             self.measuring.measure(contexts, times=TIMES_IN_DOUBT, here=True),
