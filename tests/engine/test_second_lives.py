@@ -45,6 +45,7 @@ OF_A_LIFE = frozenset(
 what authenticates the peer before [D39]."""
 OF_THE_PATHS = frozenset(
     {
+        "alive_ns",
         "history",
         "first_round_trip_ns",
         "tolerated_ns",
@@ -69,6 +70,7 @@ REMEMBERED = frozenset(
         "turns",
         "quarantine",
         "peers",
+        "resolved",
         "unable",
         "strangers",
         "uncovered",
