@@ -124,7 +124,7 @@ def test_answers_to_other_nonces_restore_no_peer(begin: Begin) -> None:
     network = begin()
     nonce = nonce_asked(network)
     sent = len(asked(network))
-    before = network.a.context.doubted_nonce
+    before = network.a.context.doubt.after
     for guess in (1, network.b.context.peer_update_nonce, nonce // 2, before, nonce + 1, 1 << 63):
         drops = receive(network, network.a, of_b(Code.UA, network, guess), B1, A1)
         assert drops == [Dropped(Drop.UA_WHILE_DOUBTED)]

@@ -4,8 +4,9 @@
 An attacker that reads all packets can answer a set-up before the genuine host, and then answers the
 tests of the context, too. The genuine host answers the same Update Requests with UC. Only hosts on
 the path of one of them know their nonces, so that no other host causes this; an observer of a pair
-that is not in use does. This host cannot know which of the two is the peer. It keeps the context, and sends data plain for a time if the pair in use is the
-AIDs: the packets arrive as without M6, and another pair is used if this one fails.
+that is not in use does. This host cannot know which of the two is the peer. It keeps the context,
+and sends data plain for a time if the pair in use is the AIDs: the packets arrive as without M6,
+and another pair is used if this one fails.
 """
 
 from noid.constants import CONTESTED_TIME
@@ -25,8 +26,8 @@ def refuse(core: Core, context: Context, nonce: int) -> bool:
     Returns:
         Whether it was a request of the last test.
     """
-    is_recent = core.now_ns < min(context.next_trial_ns, context.doubted_until_ns)
-    if not is_recent or not context.is_unpredictable(nonce):
+    is_recent = core.now_ns < min(context.next_trial_ns, context.doubt.until_ns)
+    if not is_recent or not context.doubt.covers(nonce, context.update_nonce):
         return False
     if context.trial is not None:
         context.trial.is_refused = True

@@ -23,6 +23,7 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
+from noid.engine.doubt import NO_DOUBT, Doubt
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair, silence_after, smoothed
 from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
 from noid.engine.records import Former
@@ -81,9 +82,7 @@ class Context:
         next_trial_ns: no such test begins before this.
         rival: the CCR that replaces the context if the peer is silent in the test.
         former: the peer before the context was replaced; an answer of it undoes that.
-        doubted_nonce: our last nonce before the last one that was unpredictable [D39].
-        doubted_until_ns: until when an answer to a later one shows that its sender hears us.
-        doubted_before: our earlier nonces of which an answer shows that, too.
+        doubt: of which of our nonces an answer shows that its sender hears us [D39].
         contested_until_ns: data is plain until then, if the pair in use is the AIDs; 0: not [D49].
         closing: the close exchange in progress; None if there is none.
         probation: what makes the context provisional, until it is proven.
@@ -147,9 +146,7 @@ class Context:
     next_trial_ns: int = 0
     rival: OwnCcr | None = None
     former: Former | None = None
-    doubted_nonce: int = 0
-    doubted_until_ns: int = 0
-    doubted_before: tuple[range, ...] = ()
+    doubt: Doubt = NO_DOUBT
     contested_until_ns: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
@@ -233,15 +230,10 @@ class Context:
         elif ahead < 0:
             self.unseen_nonces &= ~(1 << min(-ahead, NONCES_KEPT_MAX + 1) - 1)
 
-    def is_unpredictable(self, nonce: int) -> bool:
-        """Whether only hosts that hear us know a nonce of ours, if they know none of before."""
-        is_latest = self.doubted_nonce < nonce <= self.update_nonce
-        return is_latest or any(nonce in one for one in self.doubted_before)
-
     def awaits(self, nonce: int) -> bool:
         """Whether a UR of ours with this nonce is not acknowledged yet."""
         in_update = self.update is not None and self.update.nonce == nonce
-        in_trial = self.trial is not None and self.is_unpredictable(nonce)
+        in_trial = self.trial is not None and self.doubt.covers(nonce, self.update_nonce)
         in_search = self.search is not None and nonce in self.search.probes
         return in_update or in_trial or in_search or (self.late is not None and nonce in self.late)
 

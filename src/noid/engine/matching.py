@@ -116,7 +116,8 @@ def _is_first(context: Context, message: ControlMessage) -> bool:
 def _is_answer(core: Core, context: Context, message: ControlMessage) -> bool:
     """Whether a message answers a recent request of ours whose nonce was unpredictable."""
     nonce = message.nonce if message.code is Code.UA else message.heard
-    return core.now_ns < context.doubted_until_ns and context.is_unpredictable(nonce)
+    is_recent = core.now_ns < context.doubt.until_ns
+    return is_recent and context.doubt.covers(nonce, context.update_nonce)
 
 
 def _is_of(
@@ -166,7 +167,7 @@ def _challenge(
     is_ur = message.code is Code.UR
     if message.nonce <= (peer.peer_update_nonce if is_ur else peer.peer_keepalive_nonce):
         return
-    if core.now_ns >= context.doubted_until_ns:
+    if core.now_ns >= context.doubt.until_ns:
         leap(core, context, CHALLENGE_TIME)
     nonce = next_nonce(context)
     octets = request(core, context, nonce, flags=Flag.ANSWER_HERE, former=former)

@@ -17,6 +17,7 @@ from noid.constants import (
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
+from noid.engine.doubt import NO_DOUBT, Doubt
 from noid.engine.events import RememberLater
 from noid.engine.history import Pair
 from noid.engine.phases import Update
@@ -123,20 +124,19 @@ def leap(core: Core, context: Context, lasting_ns: int) -> None:
         context: whose nonces.
         lasting_ns: for how long an answer to a later nonce counts.
     """
-    context.doubted_until_ns, context.doubted_before = 0, ()
+    context.doubt = NO_DOUBT
     skip(core, context)
-    context.doubted_nonce, context.doubted_until_ns = context.update_nonce, core.now_ns + lasting_ns
+    context.doubt = Doubt(core.now_ns + lasting_ns, context.update_nonce)
 
 
 def skip(core: Core, context: Context) -> None:
     """Makes our next nonce unpredictable; answers to those that it skips show nothing."""
-    before = context.update_nonce
+    doubt, before = context.doubt, context.update_nonce
     context.update_nonce += 1 + int.from_bytes(core.entropy(LEAP_OCTETS), "big")
     core.emit(RememberLater(context.local_label))
-    if core.now_ns < context.doubted_until_ns:
-        if before > context.doubted_nonce:
-            context.doubted_before += (range(context.doubted_nonce + 1, before + 1),)
-        context.doubted_nonce = context.update_nonce
+    if core.now_ns < doubt.until_ns:
+        earlier = (*doubt.earlier, range(doubt.after + 1, before + 1))
+        context.doubt = doubt._replace(after=context.update_nonce, earlier=earlier)
 
 
 def request(
