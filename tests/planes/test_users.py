@@ -18,6 +18,7 @@ from tests.planes.test_bpf import random_flow
 from tests.waiting import until
 
 MALLORY, ALICE, BOB = 1_001, 1_002, 1_003
+MANY = range(2_001, 2_009)
 PEERS, OTHERS = (
     [parse_locator(f"2001:db8:9:{subnet}::{number:x}") for number in range(1, 1_101)]
     for subnet in (0, 1)
@@ -83,6 +84,36 @@ def test_one_user_takes_all_reports_of_a_second_and_another_its_share(pins: Path
         assert OF_TWO < of_mallory <= seconds * OF_ALL
 
     keeping(pins, scenario)
+
+
+def test_users_that_report_by_surprise_leave_some_to_the_next(pins: Path) -> None:
+    """They did not report in the second before, so nothing is kept for others."""
+
+    async def scenario(kept: Kept) -> None:
+        events: list[DatapathEvent] = []
+        kept.plane.notify = events.append
+        lead_out()
+        for peer in (*PEERS, LAST):
+            kept.plane.watch(peer)
+        await asyncio.to_thread(_surprise, events)
+        await until(lambda: LAST in users(events))
+
+    keeping(pins, scenario)
+
+
+def _surprise(events: list[DatapathEvent]) -> None:
+    """Many users send to all peers in one second of the clock, and then one to another peer."""
+    while True:
+        second = time.monotonic_ns() // SECOND + 2
+        while time.monotonic_ns() // SECOND < second:
+            time.sleep(SILENT_S / 10)
+        events.clear()
+        for user in MANY:
+            send(user, PEERS)
+            time.sleep(SILENT_S / 5)  # a peer may be reported again
+        send(ALICE, [LAST])
+        if time.monotonic_ns() // SECOND == second:
+            return
 
 
 def flow_to(peer: Locator, label: int) -> Flow:

@@ -167,7 +167,7 @@ static __always_inline u64 use_window(struct window *window, u64 now)
 {
 	u64 second = now / SECOND;
 
-	if (window->second != second) {
+	if (window->second < second) {
 		window->second = second;
 		window->used = 0;
 	}
@@ -235,8 +235,9 @@ static __always_inline void turn_to(struct ranking *all, u64 second)
  *
  * The shares are max-min fair: a report waits behind no report of a higher rank, and what the lower
  * ranks need, as far as this second and the one before show, is kept for them. So a user has all
- * while no other reports. A user that begins to report in the middle of a second has its share of
- * that second at once, too, up to twice the limit in all.
+ * while no other reports. A user that begins to report in the middle of a second has a share of that
+ * second at once, too. It is the smaller, the more were made, so that twice the limit has room for
+ * many such users.
  */
 static __attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit)
 {
@@ -246,7 +247,7 @@ static __attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit
 
 	if (!all)
 		return 0;
-	if (all->second != now / SECOND)
+	if (all->second < now / SECOND) /* another processor may have turned to a later one */
 		turn_to(all, now / SECOND);
 	for (u32 one = 0; one < RANKS; one++) {
 		if (one < rank)
@@ -254,7 +255,8 @@ static __attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit
 								      : all->before[one];
 	}
 	all->wanted[rank] += 1;
-	if (lower + all->made[rank] >= limit || all->made_in_all >= 2 * limit)
+	lower += all->made[rank];
+	if (lower >= limit || lower + all->made_in_all >= 2 * limit)
 		return 0;
 	all->made[rank] += 1;
 	all->made_in_all += 1;
