@@ -245,9 +245,7 @@ class UplinkWatch:
             By F(local), the requests whose answers use the same pair.
         """
         self.hurry.clear()
-        if not self.suspects:
-            await self._ask_doubters()
-        if not self.suspects:
+        if not self.suspects and not await self._ask_doubters():
             return {}
         self.hurry.clear()
         contexts, found = list(self._to_ask()), dict[int, Round]()
@@ -257,11 +255,12 @@ class UplinkWatch:
                 break
         return found
 
-    async def _ask_doubters(self) -> None:
-        """Asks peers that doubt a pair, and suspects one if it does not answer over an uplink."""
+    async def _ask_doubters(self) -> bool:
+        """Asks peers that doubt a pair; one that does not answer over an uplink is suspected."""
         for context, unanswered in await self.doubters.ask(self.host, self.measuring):
             if unanswered - self._silent_locators() and not self.suspects:
                 self._suspect(context.local_aid, context.peer_aid)
+        return bool(self.suspects)
 
     async def _ask_once(
         self, contexts: list[Context], found: dict[int, Round], *, is_last: bool
