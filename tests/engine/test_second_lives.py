@@ -74,7 +74,6 @@ REMEMBERED = frozenset(
         "unable",
         "strangers",
         "uncovered",
-        "resolved",
     }
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""
