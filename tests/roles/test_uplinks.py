@@ -529,21 +529,22 @@ def test_others_are_asked_because_of_a_doubt_only_if_an_uplink_is_silent(is_foun
 def test_suspicions_without_a_pause_do_not_cause_questions_without_a_pause() -> None:
     """While very many contexts switch, the questions would take the time of the engine."""
     at_s: list[float] = []
+    switched = Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD)
 
     async def play() -> None:
-        context, watch = heard([])
+        _, watch = heard([])
         peer = Peer(watch, {A1: 0.001, A2: 0.001})
 
         def take(event: Input) -> None:
             is_question = isinstance(event, MeasurePairs) and len(event.pairs) == 4
             if is_question and not watch.measuring.rounds[0].here and not watch.hurry.is_set():
                 at_s.append(time.monotonic())
-                watch.take(Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD))
+                watch.take(switched)
             peer.take(event)
 
         watch.measuring.handle = take
         task = asyncio.create_task(watch.watch())
-        watch.take(PeerDoubts(context.local_label))
+        watch.take(switched)
         await until(lambda: len(at_s) > 3)
         await ended(task)
 
