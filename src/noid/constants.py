@@ -157,6 +157,8 @@ ASKS: Final = 8
 ASKS_AFTER_ALARM: Final = 12
 """URs that stay unanswered before a pair is silent; more where it was suspected without reason
 lately. With a fifth of all packets lost each is answered in 64 of 100 cases."""
+ASKS_APART: Final = 30 * MILLISECOND
+"""Where one was lost lately, the first ROUTINE_ASKS are no further apart than this."""
 PROBES_AT_FIRST: Final = 16
 """Pairs probed in the first second of a search [D43]."""
 PROBE_INTERVAL: Final = 60 * MILLISECOND

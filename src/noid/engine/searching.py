@@ -14,6 +14,7 @@ own nonce, so that its answer measures the round trip of its pair.
 from noid.constants import (
     ASKS,
     ASKS_AFTER_ALARM,
+    ASKS_APART,
     CYCLE_TIME,
     NEVER,
     PROBE_INTERVAL,
@@ -110,14 +111,13 @@ def search(
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
-    if (history.misses or (told_by_peer and not patient)) and not is_question:
-        # Single messages are lost often here; a burst for each would be too much [D43].
+    if told_by_peer and not patient and not is_question:
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
         # A question proves its sender to the peer too, so only one end asks first.
         _ask(core, context, one, 1)
     # Without evidence against the pair, a late answer is no reason for doubt.
-    one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * is_question)
+    one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round is enough, if any is needed
     if beside is not None and beside != context.pair:
@@ -199,14 +199,24 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
     one.asks += count
 
 
+def _ask_wait_ns(context: Context, one: Search) -> int:
+    """The time after a request until the next one, or until the pair is in doubt."""
+    history = context.expected
+    if one.is_question:
+        return max(history.ask_wait_ns, QUESTION_WAIT)
+    # Where single messages are lost often, a burst for each would be too much [D43].
+    is_last = not history.misses or one.asks >= ROUTINE_ASKS
+    return history.ask_wait_ns if is_last else min(history.ask_wait_ns, ASKS_APART)
+
+
 def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered: asks again, or judges it silent after the last time."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms or one.is_routine else ASKS
-    if one.is_question and one.asks < ROUTINE_ASKS:
+    if (one.is_question or history.misses) and one.asks < ROUTINE_ASKS:
         # One message may be lost. The peer learns of a suspicion only if all are lost.
         _ask(core, context, one, 1)
-        one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT)
+        one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
         return
     if context.path is Path.ASKING:
         core.turn(context, Path.DOUBTING, Cue.TIME)
@@ -323,7 +333,8 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
             _learn(core, context, misses=1)
         core.install(context)
         return
-    _learn(core, context, alarms=1, misses=int(not was_alive))
+    is_late = core.now_ns > one.started_ns + context.expected.ask_wait_ns
+    _learn(core, context, alarms=1, misses=int(is_late or not was_alive))
     if was_alive and one.silent_ns and one.knew_round_trip:
         # The first request was answered in time, so the silence was harmless. If that answer was
         # missing, something failed. If the round trip was unknown, this answer measures it.
