@@ -52,13 +52,19 @@ def lead_out() -> None:
     ip("route add 2001:db8:9::/48 via 2001:db8:1::2 dev up1")
 
 
+def noted(kept: Kept, peers: tuple[Locator, ...]) -> list[DatapathEvent]:
+    """What the plane reports from now on; these peers are watched, and lie behind an uplink."""
+    events: list[DatapathEvent] = []
+    kept.plane.notify = events.append
+    lead_out()
+    for peer in peers:
+        kept.plane.watch(peer)
+    return events
+
+
 def test_a_packet_is_reported_with_the_user_whose_program_sent_it(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
-        events: list[DatapathEvent] = []
-        kept.plane.notify = events.append
-        lead_out()
-        for peer in (*PEERS[:2], LAST):
-            kept.plane.watch(peer)
+        events = noted(kept, (*PEERS[:2], LAST))
         send(MALLORY, PEERS[:1])
         send(ALICE, PEERS[1:2])
         send(0, [LAST])
@@ -70,11 +76,7 @@ def test_a_packet_is_reported_with_the_user_whose_program_sent_it(pins: Path) ->
 
 def test_one_user_takes_all_reports_of_a_second_and_another_its_share(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
-        events: list[DatapathEvent] = []
-        kept.plane.notify = events.append
-        lead_out()
-        for peer in (*PEERS, LAST):
-            kept.plane.watch(peer)
+        events = noted(kept, (*PEERS, LAST))
         began_s = time.monotonic()
         await asyncio.to_thread(send, MALLORY, PEERS)
         seconds = int(time.monotonic() - began_s) + 2  # of the clock, a part of one counts
@@ -90,11 +92,7 @@ def test_users_that_report_by_surprise_leave_some_to_the_next(pins: Path) -> Non
     """They did not report in the second before, so nothing is kept for others."""
 
     async def scenario(kept: Kept) -> None:
-        events: list[DatapathEvent] = []
-        kept.plane.notify = events.append
-        lead_out()
-        for peer in (*PEERS, LAST):
-            kept.plane.watch(peer)
+        events = noted(kept, (*PEERS, LAST))
         await asyncio.to_thread(_surprise, events)
         await until(lambda: LAST in users(events))
 

@@ -2,9 +2,11 @@
 """Lines that commands print."""
 
 import argparse
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from noid.errors import PlatformError
@@ -25,14 +27,9 @@ def finish() -> None:
         BrokenPipeError: the reader has closed.
         PlatformError: it cannot be written, such as on a full disk.
     """
-    if sys.stdout is None:  # the caller has closed it
-        return
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _not_written(error) from None
+    if sys.stdout is not None:  # the caller may have closed it
+        with _writing():
+            sys.stdout.flush()
 
 
 def discard() -> None:
@@ -46,18 +43,21 @@ def say(*lines: str, is_error: bool = False) -> None:
     Raises:
         BrokenPipeError, PlatformError: as ``finish``.
     """
-    try:
+    with _writing():
         for line in lines:
             print(printable(line), file=sys.stderr if is_error else sys.stdout)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Discards what is printed if it cannot be written, unless the reader has closed."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _not_written(error) from None
-
-
-def _not_written(error: OSError) -> PlatformError:
-    discard()
-    return PlatformError("standard output", error.errno or 0, str(error.strerror))
+        discard()
+        raise PlatformError("standard output", error.errno or 0, str(error.strerror)) from None
 
 
 def remove_and_say(arguments: argparse.Namespace, removed: list[str], *files: Path) -> int:

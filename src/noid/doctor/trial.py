@@ -34,8 +34,6 @@ from noid.planes.steering import BY_OURS, BY_UPLINK
 from noid.planes.uplink import UPLINKS_MAX
 from noid.wire import ipv6
 
-"""A data plane: in the kernel, or in user space."""
-
 TUN_PATH: Final = "/dev/net/tun"
 TUNSETIFF: Final = 0x400454CA
 TAP_FLAGS: Final = 0x0002 | 0x1000 | 0x8000

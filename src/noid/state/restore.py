@@ -19,8 +19,6 @@ from noid.state.contexts import ContextStore
 
 PAGE = 200
 """Contexts restored at once: about twenty milliseconds."""
-
-
 UNANSWERED_MAX = 1_000
 """Contexts that suspect their pair at once because of packets that were unanswered before; others
 do so when they send again."""
