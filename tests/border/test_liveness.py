@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """An uplink fails with its first bad sign, and works again when all were good for a time."""
 
+import pytest
+
 from noid.constants import NEVER, SECOND
 from noid.flows.liveness import Liveness
 
@@ -39,3 +41,14 @@ def test_an_uplink_that_comes_and_goes_is_not_switched_to() -> None:
     for second in range(20):
         liveness.take("carrier", "no carrier" if second % 2 else "", second * SECOND)
         assert liveness.works(second * SECOND) == (second == 0)
+
+
+@pytest.mark.parametrize(("bad_for_s", "works"), [(0, True), (5, True), (7, False)])
+def test_a_longer_time_after_a_reload_stops_no_uplink_in_use(bad_for_s: int, works: bool) -> None:
+    """It has to be good for the new time only if it had not been good for the former one."""
+    before = Liveness(3 * SECOND)
+    before.take("carrier", "no carrier", 0)
+    before.take("carrier", "", bad_for_s * SECOND)
+    after = Liveness(3600 * SECOND)
+    after.go_on(before, 8 * SECOND)
+    assert after.works(9 * SECOND) == works

@@ -40,11 +40,14 @@ class Liveness:
     def go_on(self, before: Self, now_ns: int) -> None:
         """Goes on with the time for which the uplink has been good, as another has it.
 
+        An uplink that works stays in use, also if the time is longer now.
+
         Args:
             before: that one.
             now_ns: the time.
         """
-        self._good_since_ns = now_ns if before.bad else before._good_since_ns
+        if not before.works(now_ns):
+            self._good_since_ns = now_ns if before.bad else before._good_since_ns
 
     def works(self, now_ns: int) -> bool:
         """Whether packets may leave through it."""
