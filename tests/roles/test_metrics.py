@@ -154,6 +154,47 @@ def test_metrics_are_served_over_http_and_nothing_else_is() -> None:
     served(use)
 
 
+def asking(port: int) -> socket.socket:
+    """A client that has connected and asked, and whose turn has not come."""
+    client = socket.create_connection(("::1", port))
+    client.sendall(b"GET /metrics HTTP/1.1\r\nHost: [::1]\r\n\r\n")
+    client.setblocking(False)
+    return client
+
+
+def test_an_answer_takes_two_turns_of_the_loop_at_most() -> None:
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", Facts(status, paths))
+        await server.start()
+        with asking(server.port) as client:
+            for _ in range(2):
+                await asyncio.sleep(0)
+            octets = b""
+            while part := client.recv(OCTETS_MAX):  # it is closed behind the answer
+                octets += part
+            head, _, body = octets.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK")
+            assert body == server.text()
+        await server.stop()
+
+    asyncio.run(play())
+
+
+def test_a_request_in_parts_is_answered() -> None:
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", Facts(status, paths))
+        await server.start()
+        reader, writer = await asyncio.open_connection("::1", server.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n")
+        await until(lambda: server.clients.count == 1)
+        writer.write(b"\r\n")
+        assert (await reader.read()).endswith(b"# EOF\n")
+        writer.close()
+        await server.stop()
+
+    asyncio.run(play())
+
+
 def test_so_many_clients_are_answered_at_one_time() -> None:
     async def play() -> None:
         server = MetricsServer("[::1]:0", Facts(status, paths))

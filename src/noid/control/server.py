@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from noid.control.prompt import PromptListener, send_now
 from noid.control.schema import (
     LINE_S,
     MONITOR,
@@ -31,8 +32,6 @@ CLIENTS_MAX = 32
 """The maximum of clients; one more gets an error and is closed."""
 BACKLOG = 100
 """The maximum of clients that wait to be accepted."""
-ACCEPT_AGAIN_S = 1.0
-"""How long after a client could not be accepted it is tried again."""
 MONITOR_BACKLOG_MAX = 1000
 """The maximum of events that wait for a monitor; with more it is closed."""
 
@@ -57,8 +56,7 @@ class ControlServer:
         self.requests = requests or {}
         self.clients: set[asyncio.StreamWriter] = set()
         self.monitors: dict[asyncio.Queue[bytes], asyncio.StreamWriter] = {}
-        self.listener: socket.socket | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.listener: PromptListener | None = None
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
@@ -84,10 +82,9 @@ class ControlServer:
             self.path.unlink(missing_ok=True)
             previous = os.umask(0o077)
             try:
-                self.listener = _listening(self.path)
+                listening = _listening(self.path)
             finally:
                 os.umask(previous)
-            self._hear()
         except OSError as error:
             self._unlink()  # it exists if only listening failed
             raise PlatformError(
@@ -95,11 +92,11 @@ class ControlServer:
                 error.errno or 0,
                 f"{error.strerror}; set control.socket to a path that can be written",
             ) from None
+        self.listener = PromptListener(listening, self._answer_now, self._serve, REQUEST_OCTETS_MAX)
 
     async def stop(self) -> None:
         """Closes the socket and every client, and removes the path."""
         if self.listener is not None:
-            asyncio.get_running_loop().remove_reader(self.listener)
             self.listener.close()
             for writer in self.clients - set(self.monitors.values()):
                 writer.close()
@@ -134,34 +131,10 @@ class ControlServer:
 
     # --- clients ------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
-        if self.listener is not None:
-            asyncio.get_running_loop().add_reader(self.listener, self._accept)
-
-    def _accept(self) -> None:
-        """Takes one client, and answers it now if its first request is there already.
-
-        By a stream this takes six turns of the loop, and while very many contexts change, turns are
-        long.
-        """
-        assert self.listener is not None
-        loop = asyncio.get_running_loop()
-        try:
-            connection, _ = self.listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError:  # such as that no descriptor is left
-            loop.remove_reader(self.listener)
-            loop.call_later(ACCEPT_AGAIN_S, self._hear)
-            return
-        connection.setblocking(False)
-        owed = self._answer_now(connection) if len(self.clients) < CLIENTS_MAX else b""
-        task = loop.create_task(self._take(connection, owed))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _answer_now(self, connection: socket.socket) -> bytes:
         """Answers a request that is there and needs no waiting; returns what could not be sent."""
+        if len(self.clients) >= CLIENTS_MAX:
+            return b""  # it is refused by the stream
         try:
             line, end, _ = connection.recv(REQUEST_OCTETS_MAX, socket.MSG_PEEK).partition(b"\n")
             command = str(msgspec.json.decode(line, type=dict[str, Any])["command"])
@@ -176,26 +149,15 @@ class ControlServer:
         octets = json_line(answer).encode() + b"\n"
         try:
             connection.recv(len(line) + len(end))
-            return octets[connection.send(octets) :]
-        except BlockingIOError:
-            return octets
         except OSError:
             return b""
+        return send_now(connection, octets)
 
-    async def _take(self, connection: socket.socket, owed: bytes) -> None:
-        """Serves a client by a stream from now on; first what is owed to it."""
-        try:
-            reader, writer = await asyncio.open_unix_connection(
-                sock=connection, limit=REQUEST_OCTETS_MAX
-            )
-        except OSError:
-            connection.close()
-            return
-        writer.write(owed)
-        await self._serve(reader, writer)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, owed: bytes
+    ) -> None:
         self.clients.add(writer)
+        writer.write(owed)
         try:
             if len(self.clients) > CLIENTS_MAX:
                 writer.write(msgspec.json.encode({"error": "too many clients"}) + b"\n")

@@ -9,6 +9,7 @@ extra ``metrics``.
 
 import asyncio
 import ipaddress
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -19,6 +20,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from noid.control.admission import Admission
+from noid.control.prompt import PromptListener, send_now
 from noid.control.uplinks import Health
 from noid.control.web.server import is_ours
 from noid.counters import CounterName
@@ -34,6 +36,9 @@ KEPT_TIMES: Final = 9
 any user of this host may ask without a pause."""
 CLIENTS_MAX: Final = 8
 """Connections at one time, shared between clients; one more of the largest client is refused."""
+HEAD_END: Final = b"\r\n\r\n"
+BACKLOG: Final = 100
+"""The maximum of clients that wait to be accepted."""
 PATHS: Final = frozenset({b"/", b"/metrics"})
 MICROSECONDS: Final = 1_000_000
 
@@ -184,7 +189,7 @@ class MetricsServer:
         self.clients = Admission(CLIENTS_MAX)
         self._kept_until_s = 0.0
         self._made = b""
-        self.server: asyncio.Server | None = None
+        self.listener: PromptListener | None = None
 
     async def start(self) -> None:
         """Opens the port.
@@ -193,26 +198,25 @@ class MetricsServer:
             PlatformError: it cannot be opened.
         """
         try:
-            self.server = await asyncio.start_server(
-                self._serve, *self._place, limit=REQUEST_OCTETS_MAX
-            )
+            listening = _listening(*self._place)
         except OSError as error:
             raise PlatformError(
                 f"metrics on {self.listen}",
                 error.errno or 0,
                 f"{error.strerror}; set metrics.listen to an address and a port that are free",
             ) from None
+        self.listener = PromptListener(listening, self._answer_now, self._serve, REQUEST_OCTETS_MAX)
 
     @property
     def port(self) -> int:
         """The port that is open."""
-        assert self.server is not None
-        return int(self.server.sockets[0].getsockname()[1])
+        assert self.listener is not None
+        return int(self.listener.listener.getsockname()[1])
 
     async def stop(self) -> None:
         """Closes the port."""
-        if self.server is not None:
-            self.server.close()
+        if self.listener is not None:
+            self.listener.close()
 
     def text(self) -> bytes:
         """The metrics as OpenMetrics."""
@@ -227,7 +231,20 @@ class MetricsServer:
             self._kept_until_s = now_s + max(KEPT_S, KEPT_TIMES * (now_s - began_s))
         return self._made
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _answer_now(self, connection: socket.socket) -> bytes | None:
+        """Answers a request that is there; returns what could not be sent, None if it is over."""
+        try:
+            head, end, _ = connection.recv(REQUEST_OCTETS_MAX, socket.MSG_PEEK).partition(HEAD_END)
+            if not end:
+                return b""  # the stream reads the rest
+            connection.recv(len(head) + len(end))
+        except OSError:
+            return b""
+        return send_now(connection, self._answer(head)) or None
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, owed: bytes
+    ) -> None:
         if not self.clients.enter(writer):
             writer.write(_response("503 Service Unavailable", b"too many clients\n"))
             writer.close()
@@ -235,8 +252,7 @@ class MetricsServer:
         writer.transport.set_write_buffer_limits(0)  # drain() waits until the system has it all
         try:
             async with asyncio.timeout(self.wait_s):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(head))
+                writer.write(owed or self._answer(await reader.readuntil(HEAD_END)))
                 await writer.drain()
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
             writer.transport.abort()  # else it would stay open until the client reads
@@ -254,6 +270,25 @@ class MetricsServer:
         if words[1].partition(b"?")[0] not in PATHS:
             return _response("404 Not Found", b"see /metrics\n")
         return _response("200 OK", self._kept_text(), CONTENT_TYPE_LATEST)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """A socket that listens there and does not block."""
+    ((family, kind, _, _, place), *_) = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    listening = socket.socket(family, kind)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setblocking(False)
+        listening.bind(place)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _hosts(fields: list[bytes]) -> list[str]:
