@@ -112,6 +112,11 @@ another pair lately."""
 LONG_LOST_TIME: Final = 10 * SECOND
 """Data that is lost again in this time, after its program was told to send shorter packets, is not
 lost because it is long."""
+LONGER_ASKED_MAX: Final = 6
+"""Whether longer packets pass now is asked so many times over a pair: after LONG_LOST_TIME, then
+after twice as long each time. By then the stack has forgotten the size."""
+LONGER_AFTER_SWITCH: Final = SECOND
+"""Over another pair it is asked this soon."""
 
 EMPTY_PACKETS: Final = 8
 """After a time in which data went plainly since it was lost over all pairs, so many packets without

@@ -228,7 +228,9 @@ class Drop(CounterName, part="dropped", path="dropped"):
     CLOSEACK_NOT_AUTHENTIC = "CLOSEACK not authentic"
     UNKNOWN_FLOW_LABEL = "unknown flow label"
     LABEL_OF_TOO_MANY_PEERS = "label that too many peers have"
-    PACKET_OF_NO_ULP = "packet on a message that is M6 itself, or has hop-by-hop options"
+    PACKET_OF_NO_ULP = (
+        "packet on a message that is padding, or M6 itself, or has hop-by-hop options"
+    )
     TOO_MANY_PACKETS_HELD = "too many packets held"
     TOO_MANY_CONTEXTS = "too many contexts"
     TOO_MANY_PROVISIONAL_CONTEXTS = "too many provisional contexts"

@@ -215,6 +215,10 @@ def test_the_route_of_an_unknown_source_is_as_narrow_as_its_path_until_another_i
         steering.narrow_path(B1, None)
         assert mtu() == 1450
         steering.narrow_path(B1, 1280)
+        steering.widen_path(B1)
+        steering.widen_path(B2)  # it has no route
+        assert mtu() == 1450
+        steering.narrow_path(B1, 1280)
         steering.choose({B1: (ROW, A2)})
         assert mtu() == 1450
 

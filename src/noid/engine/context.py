@@ -25,6 +25,7 @@ from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.doubt import NO_DOUBT, Doubt
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair, silence_after, smoothed
+from noid.engine.narrowed import Narrowed
 from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
 from noid.engine.records import Former
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
@@ -105,6 +106,7 @@ class Context:
         repeating: the packet to send again after a switch.
         repeats: how often it was sent again.
         piggybacked: the last packet on a probe of the peer, and when it arrived.
+        narrowed: why the stack sends shorter packets to the peer; None if it never was told to.
         dns_tries: how often the DNS was asked again after transient errors.
     """
 
@@ -169,6 +171,7 @@ class Context:
     repeating: bytes = b""
     repeats: int = 0
     piggybacked: tuple[bytes, int] = (b"", 0)
+    narrowed: Narrowed | None = None
     dns_tries: int = 0
 
     @property
@@ -437,18 +440,15 @@ class Context:
         """
         if self.local_locator not in self.own_local:
             self.local_locator = self.local_aid
-        if self.is_verified(self.peer_locator):
-            return
         may_be = self.accepts(self.peer_locator) and not self.verification.settled
-        if not may_be:
+        if not may_be and not self.is_verified(self.peer_locator):
             verified = self.peer_verified
             found = (one for one in self.peer_set if one in verified)
             self.peer_locator = next(found, self.peer_aid)
 
     def _not_broken(self, verified: frozenset[Locator]) -> frozenset[Locator]:
-        in_use = self.peer_locator
         broken = {one.locator for one in self.peer_marks if one.flags & LocatorFlag.BROKEN}
-        return frozenset(one for one in verified if one == in_use or one not in broken)
+        return verified - (broken - {self.peer_locator})
 
     @property
     def is_moved(self) -> bool:

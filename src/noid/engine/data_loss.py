@@ -43,6 +43,7 @@ from noid.engine.selection import alternatives
 from noid.engine.state import Cue, Path
 from noid.engine.switching import repeatable
 from noid.engine.update import next_nonce, request
+from noid.engine.widening import narrowed
 from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
@@ -99,6 +100,7 @@ def is_shortened(core: Core, context: Context, packet: bytes) -> bool:
     error = icmpv6.ErrorMessage(type=icmpv6.PACKET_TOO_BIG, code=0, value=MTU_MIN, quote=packet)
     header = ipv6.Header.decode_unchecked(packet)
     core.emit(DeliverToUlp(error.encode_packet(header.destination, header.source)))
+    narrowed(core, context, len(packet))
     return True
 
 

@@ -209,6 +209,13 @@ class SendAgain:
 
 
 @dataclass(slots=True, unsafe_hash=True)
+class WidenPath:
+    """Forget the size of packets to this AID that errors have said: longer ones pass."""
+
+    aid: Locator
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class NoteHeard:
     """An authentic message of the peer arrived: the packets of this flow are not unanswered [D42].
 
@@ -373,6 +380,7 @@ Output = (
     | InstallFlow
     | RemoveFlow
     | SendAgain
+    | WidenPath
     | NoteHeard
     | RememberLater
     | CheckIdle

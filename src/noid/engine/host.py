@@ -36,6 +36,7 @@ from noid.engine import (
     trial,
     unknown,
     verifying,
+    widening,
 )
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -102,6 +103,7 @@ OF_TIMER: dict[Timer, Callable[[Core, Context], None]] = {
     Timer.PROVISIONAL: verifying.on_provisional_timer,
     Timer.AID: at_aid.on_timer,
     Timer.REPEAT: switching.on_repeat_timer,
+    Timer.LONGER: widening.on_timer,
     Timer.DNS_RETRY: verifying.on_retry,
     Timer.VERIFY_AGAIN: verifying.on_verify_again,
 }

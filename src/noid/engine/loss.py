@@ -17,6 +17,7 @@ from noid.engine.probing import rejected as rejected_probe
 from noid.engine.searching import search
 from noid.engine.secrets import equal, reset_hash
 from noid.engine.state import State, Trigger
+from noid.engine.widening import narrowed
 from noid.errors import WireError
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived
 from noid.locators import Locator
@@ -88,6 +89,8 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     is_of_path = (error.type, error.code) in icmpv6.PATH_ERRORS
     if (error.type, error.code) != REJECTED and not (is_of_path and has_left):
         _deliver(core, context, error, event.source)
+        if error.type == icmpv6.PACKET_TOO_BIG:
+            narrowed(core, context, ipv6.HEADER_OCTETS + quote.payload_octets)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
         # During a search the errors are about probes, which is expected.
         if (quote.source, quote.destination) == context.pair and context.search is None:

@@ -15,7 +15,7 @@ from noid.constants import (
     REPEATED_PIGGYBACK_TIME,
 )
 from noid.counters import Drop
-from noid.engine import at_aid, data_loss
+from noid.engine import at_aid, data_loss, widening
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -193,6 +193,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop(Drop.UA_WITHOUT_UR)
         return
     answered(core, context, message.nonce, event.destination)
+    widening.answered(core, context, message.nonce)
     at_aid.answered(core, context, event.source, message.nonce)
     update = context.update
     if update is not None and update.nonce == message.nonce and update.tries == 1:

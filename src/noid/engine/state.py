@@ -47,6 +47,8 @@ class Timer(enum.Enum):
     """A pair with better marks than the pair in use may work now [D20, D22]."""
     REPEAT = "packet after a switch"
     """The peer has had time to switch; an unanswered packet is sent again [D20]."""
+    LONGER = "time for longer packets"
+    """Long packets, which were lost or refused, may pass now (RFC 8899)."""
     DNS_RETRY = "dns retry"
     """A question that met a transient error is asked again [draft §7.13, D30]."""
     VERIFY_AGAIN = "verification again"
@@ -96,6 +98,7 @@ class Trigger(enum.Enum):
     PROBE = Timer.PROBE.value
     BETTER = Timer.BETTER.value
     REPEAT = Timer.REPEAT.value
+    LONGER = Timer.LONGER.value
     DNS_RETRY = Timer.DNS_RETRY.value
     VERIFY_AGAIN = Timer.VERIFY_AGAIN.value
     TOLERANCE = Timer.TOLERANCE.value
@@ -148,6 +151,7 @@ STAYS: dict[Trigger, str] = {
     Trigger.PROBE: "next probes, or enough [D20]",
     Trigger.BETTER: "[D20, D22]",
     Trigger.REPEAT: "[D20]",
+    Trigger.LONGER: "[D27]",
     Trigger.DNS_RETRY: "[draft §7.13, D30]",
     Trigger.VERIFY_AGAIN: "[draft §4.5, D31]",
     Trigger.TOLERANCE: "[D43]",
@@ -250,7 +254,7 @@ LAW = {state: {trigger: _rule(state, trigger) for trigger in Trigger} for state 
 _ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
 _SETTLED = _ASKING | {
     *(Timer.PROBE, Timer.BETTER, Timer.REPEAT, Timer.TOLERANCE, Timer.TRIAL, Timer.IDLE),
-    Timer.AID,
+    *(Timer.AID, Timer.LONGER),
 }
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {

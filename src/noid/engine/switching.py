@@ -9,6 +9,7 @@ from noid.engine.events import SendAgain, Switched
 from noid.engine.history import Pair
 from noid.engine.selection import is_deprecated
 from noid.engine.state import Timer
+from noid.engine.widening import switched
 from noid.wire import ipv6
 from noid.wire.ipv6 import NEXT_HEADER_AT
 
@@ -32,6 +33,7 @@ def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes =
     if context.update is not None:  # packets on the former pair may be lost
         core.bring_forward(context, Timer.RETRANSMIT, core.now_ns)
     core.install(context)
+    switched(core, context)
     repeat(core, context, packet)
 
 

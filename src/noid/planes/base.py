@@ -142,6 +142,9 @@ class DataPlane(Protocol):
     def deliver(self, packet: bytes) -> None:
         """Delivers a complete packet to the stack of the host."""
 
+    def widen(self, aid: Locator) -> None:
+        """Makes the stack forget the size of packets to this AID that errors have said."""
+
     def heard(self, local_label: int, *, unasked: bool = False) -> None:
         """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 

@@ -190,6 +190,13 @@ class Steering:
                 self.narrow[aid] = mtu
             self._add(list(self._routes_of_new({aid: self.new[aid]})))
 
+    def widen_path(self, aid: Locator) -> None:
+        """Ends all limits to the length of packets to a peer: the kernel has them by route."""
+        self.narrow.pop(aid, None)
+        new = {aid: self.new[aid]} if aid in self.new else {}
+        rows = [row for row, aids in self.peers.items() if aid in aids]
+        self._add([*self._routes_of_new(new), *chain(*(self._by_uplink(r, [aid]) for r in rows))])
+
     def unchoose(self, aid: Locator) -> None:
         """Removes the selection: the kernel selects again."""
         if aid in self.new:

@@ -201,6 +201,11 @@ class TunPlane(SlowPath):
         with self.counted(PlaneCounter.ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.device_index)
 
+    def widen(self, aid: Locator) -> None:
+        """Replaces the route, by which the kernel stores the size that an error has said."""
+        if aid in self.wanted:
+            self._add([self.wanted[aid]])
+
     def unwatch(self, aid: Locator) -> None:
         """Lets an AID be reached without the shim."""
         self.led_elsewhere.discard(aid)

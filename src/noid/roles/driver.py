@@ -32,6 +32,7 @@ from noid.engine.events import (
     TimePassed,
     UnwatchPeer,
     WatchPeer,
+    WidenPath,
 )
 from noid.engine.host import Host
 from noid.host.connections import Connections
@@ -114,14 +115,14 @@ class EngineDriver:
                 self.plane.unwatch(output.aid)
             case SendAgain():
                 self.plane.send_again(output.local_label, output.packet)
+            case WidenPath():
+                self.plane.widen(output.aid)
             case NoteHeard():
                 self.plane.heard(output.local_label, unasked=output.unasked)
             case RememberLater():
                 self._renewed(output.local_label)
-            case CheckIdle():
-                self.begin(self._check_idle(output.local_label))
-            case CheckData():
-                self.begin(self._check_data(output))
+            case CheckIdle() | CheckData():
+                self.begin(self._check(output))
             case AskDns():
                 self.begin(self._inquire(output.question))
             case PairMeasured() | PeerDoubts():
@@ -152,7 +153,10 @@ class EngineDriver:
         self._timer = None
         self.handle(TimePassed())
 
-    async def _check_data(self, check: CheckData) -> None:
+    async def _check(self, check: CheckIdle | CheckData) -> None:
+        if isinstance(check, CheckIdle):
+            await self._check_idle(check.local_label)
+            return
         await asyncio.sleep(check.wait_ns / 1e9)
         if self.plane.received_ns(check.local_label) > check.since_ns:
             self.handle(DataHasCome(check.local_label))

@@ -149,7 +149,7 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
     if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
         world.run(TIMEOUT_NS + MILLISECOND)  # a question must fail first
     if (
-        timer in (Timer.BETTER, Timer.TOLERANCE, Timer.VERIFY_AGAIN)
+        timer in (Timer.BETTER, Timer.TOLERANCE, Timer.LONGER, Timer.VERIFY_AGAIN)
         and node.host.context(context.local_label) is context
     ):
         # Other scenarios test what sets these timers; here they only expire.

@@ -126,6 +126,27 @@ def test_long_segments_adapt_to_a_path_that_is_narrow_behind_the_uplink(lab: Lab
         shell(lab, "isp2", "\n".join(_replace_site(host, "") for host in ("a", "b")))
 
 
+def test_segments_are_long_again_after_the_use_of_an_uplink_with_a_small_mtu(lab: Lab) -> None:
+    """Such as PPPoE or a tunnel as the second uplink."""
+    restart_daemons(lab)  # nothing is known of the path
+    shell(lab, "a", "ip link set up2 mtu 1400")
+    try:
+        establish_context(lab)
+        with tcp(lab, "a") as conversation:
+            lab.cut(1)
+            conversation.echoes(octets=LONG_OCTETS)
+            assert pair(lab) == (A_2, B_2)
+            assert "mtu 1400" in _route(lab)
+            lab.heal(1)
+            lab.cut(2)
+            conversation.echoes(octets=LONG_OCTETS)
+            assert pair(lab) == (A_1, B_1)
+            assert "mtu 1400" not in _route(lab)
+    finally:
+        shell(lab, "a", "ip link set up2 mtu 1500")
+        lab.heal(2)
+
+
 @pytest.mark.parametrize("others", ["nothing else", "a ping"])
 def test_long_segments_pass_a_path_that_drops_them_and_says_nothing(lab: Lab, others: str) -> None:
     """RFC 2923 §2.1: the errors of the narrow router of provider 2 do not arrive."""
@@ -150,8 +171,15 @@ def test_long_segments_pass_a_path_that_drops_them_and_says_nothing(lab: Lab, ot
             assert pair(lab) == (A_2, B_2)
             # As the kernel does at intervals: what a neighbour that is no router said is forgotten.
             shell(lab, "a", "sysctl -qw net.ipv6.route.flush=1")
-            assert "mtu 1280" in shell(lab, "a", f"ip -6 route get {B_1} from {A_1}")
+            assert "mtu 1280" in _route(lab)
+            lab.heal(1)
+            lab.cut(2)
+            conversation.echoes(timeout_s=PATIENCE_S)
+            assert pair(lab) == (A_1, B_1)
+            lab.wait_for("long packets go again", lambda: "mtu 1280" not in _route(lab), PATIENCE_S)
+            conversation.echoes(octets=LONG_OCTETS)
     finally:
+        lab.heal(2)
         shell(lab, "isp2", "\n".join(_replace_site(host, "") for host in ("a", "b")))
         shell(lab, "isp2", "nft delete table inet field")
 
@@ -222,6 +250,11 @@ def test_a_connection_outlives_the_prefix_it_was_made_with(lab: Lab) -> None:
                 f"ip addr del {NEW_1}/64 dev up1\nip addr change {A_1}/64 dev up1",
             )
             shell(lab, "isp1", "ip addr del 2001:db8:1:aa::1/64 dev custa")
+
+
+def _route(lab: Lab) -> str:
+    """The route of a to b, with the size of packets that the kernel has stored."""
+    return shell(lab, "a", f"ip -6 route get {B_1} from {A_1}")
 
 
 def _replace_site(host: str, what: str) -> str:

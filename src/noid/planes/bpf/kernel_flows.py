@@ -92,7 +92,10 @@ class FlowTables(SlowPath):
         super().install(flow)
         self.uses.take(flow)
         if previous is not None and previous.local_locator != flow.local_locator:
-            self._drop_soon(self.rows.of.get(previous.local_locator, NO_ROW))
+            left = self.rows.of.get(previous.local_locator, NO_ROW)
+            self._drop_soon(left)
+            if flow.peer_aid in self.narrowed and self._mtu(left) < self._mtu(self._row(flow)):
+                self.widen(flow.peer_aid)
         if previous is not None and previous.local_label not in self.rewriter.by_label:
             self._forget_label(previous.local_label)
         self._put(flow)
@@ -114,6 +117,11 @@ class FlowTables(SlowPath):
             if aid in self.watched:
                 self.narrowed[aid] = time.monotonic() + NARROW_S
                 self.steering.narrow_path(aid, max(mtu, MTU_MIN))
+
+    def widen(self, aid: Locator) -> None:
+        """Ends what ``deliver`` has done because of errors about the size of packets."""
+        self.narrowed.pop(aid, None)
+        self.steering.widen_path(aid)
 
     def _drop_soon(self, row: int) -> None:
         """Drops what waits for a neighbour on an uplink that flows have left, once for all of them.
@@ -263,6 +271,9 @@ class FlowTables(SlowPath):
         self._forget_label(local_label)
         if flow is not None:
             self._put_outbound(flow)
+
+    def _mtu(self, row: int) -> int:
+        return self.rows.uplinks.get(row, NO_UPLINK).mtu
 
     def _row(self, flow: Flow) -> int:
         return self.rows.of.get(flow.local_locator, NO_ROW)
