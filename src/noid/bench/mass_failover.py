@@ -8,10 +8,12 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,7 +34,8 @@ from noid.constants import CONTEXTS_MAX, SECOND
 from noid.control.client import ask
 from noid.engine.records import ContextRecord
 from noid.errors import PlatformError, UsageError
-from noid.lab import machine
+from noid.lab import machine, namespaces
+from noid.lab.configuration import METRICS
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
@@ -40,6 +43,7 @@ from noid.lab.processes import Process
 CORE: Final = "core"
 PORT: Final = 7
 ASK_EVERY_S: Final = 0.05
+ANSWER_TIMEOUT_S: Final = 60.0
 START_TIMEOUT_S: Final = 60.0
 """A busy machine."""
 FAULTS: Final = tuple(one.value for one in (Fault.CARRIER, Fault.ADMIN, Fault.ACCESS, Fault.SILENT))
@@ -50,7 +54,8 @@ NOTE: Final = (
     "a real daemon and the plane in the kernel on a host of a lab, whose contexts are all on the "
     "uplink that fails; a process behind the providers answers for every peer; some "
     "of the contexts, chosen at random, carry 50 UDP packets a second each way; the longest "
-    "silence of each after the fault, and how long the daemon takes to answer `noid status` then"
+    "silence of each after the fault, and how long the daemon takes to answer `noid status`, "
+    "`noid paths` and a request for its metrics then, asked by turns"
 )
 
 
@@ -113,7 +118,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
             START_TIMEOUT_S,
         )
         time.sleep(BEFORE_S)
-        with _status_times(lab) as answers:
+        with _times_of_answers(lab) as answers:
             fault_ns = lab.cut(1, Fault(arguments.fault), HOST)
             end_ns = _await_end(samples, fault_ns, arguments)
         found = [one.observe(fault_ns, end_ns) for one in samples]
@@ -176,26 +181,61 @@ def _start_crowd(lab: Lab, model: ContextRecord) -> None:
             raise PlatformError(f"ip {' '.join(command)}", done.returncode, done.stderr.strip())
 
 
+class Answered(NamedTuple):
+    """One answer of the daemon.
+
+    Attributes:
+        what: what was asked for.
+        asked_ns: when.
+        took_s: how long it took.
+        octets: its length, if it is known.
+    """
+
+    what: str
+    asked_ns: int
+    took_s: float
+    octets: int
+
+
 @contextlib.contextmanager
-def _status_times(lab: Lab) -> Iterator[list[tuple[int, float]]]:
-    """Asks for the status again and again: when in ns, and how many seconds the answer took."""
-    answers: list[tuple[int, float]] = []
+def _times_of_answers(lab: Lab) -> Iterator[list[Answered]]:
+    """Asks the daemon again and again: for its status, its uplinks and its metrics."""
+    found: list[Answered] = []
     over = threading.Event()
+    questions: dict[str, Callable[[], int]] = {
+        "status": partial(_ask, lab, "status"),
+        "paths": partial(_ask, lab, "paths"),
+        "metrics": _fetch_metrics,
+    }
 
     def ask_on() -> None:
-        while not over.wait(ASK_EVERY_S):
-            asked_ns = time.monotonic_ns()
-            with contextlib.suppress(PlatformError):
-                ask(lab.control_socket(HOST), "status")
-            answers.append((asked_ns, (time.monotonic_ns() - asked_ns) / SECOND))
+        for what in itertools.cycle(questions):
+            if over.wait(ASK_EVERY_S):
+                return
+            asked_ns, octets = time.monotonic_ns(), 0
+            with contextlib.suppress(OSError, PlatformError):
+                octets = questions[what]()
+            took_s = (time.monotonic_ns() - asked_ns) / SECOND
+            found.append(Answered(what, asked_ns, took_s, octets))
 
-    thread = threading.Thread(target=ask_on, name="status", daemon=True)
+    inside = partial(namespaces.inside, namespaces.namespace(lab.name, HOST), ask_on)
+    thread = threading.Thread(target=inside, name="answers", daemon=True)
     thread.start()
     try:
-        yield answers
+        yield found
     finally:
         over.set()
         thread.join()
+
+
+def _ask(lab: Lab, command: str) -> int:
+    ask(lab.control_socket(HOST), command)
+    return 0
+
+
+def _fetch_metrics() -> int:
+    with urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=ANSWER_TIMEOUT_S) as answer:
+        return len(answer.read())
 
 
 def _await_end(samples: list[Sample], fault_ns: int, arguments: argparse.Namespace) -> int:
@@ -212,21 +252,24 @@ def _await_end(samples: list[Sample], fault_ns: int, arguments: argparse.Namespa
 
 def _report(
     found: list[Observation],
-    answers: list[tuple[int, float]],
+    answers: list[Answered],
     fault_ns: int,
     total: int,
     fault: Fault,
     taken: Report,
 ) -> Report:
-    after = [took for asked_ns, took in answers if asked_ns + took * SECOND >= fault_ns]
+    after = [one for one in answers if one.asked_ns + one.took_s * SECOND >= fault_ns]
+    series = {"silence_milliseconds": Series(tuple(one.silence_ms for one in found))}
+    for what in dict.fromkeys(one.what for one in after):
+        took = tuple(round(one.took_s * 1000, 1) for one in after if one.what == what)
+        series[f"{what}_milliseconds"] = Series(took)
     return Report(
-        series={"silence_milliseconds": Series(tuple(one.silence_ms for one in found))},
+        series=series,
         facts={
             "contexts": total,
             "fault": fault.value,
             "samples_that_continued": sum(one.survived for one in found),
-            "longest_status_milliseconds": round(max(after) * 1000),
-            "status_answers": len(after),
+            "octets_of_metrics": max((one.octets for one in answers), default=0),
             "seconds_to_take_up": taken.facts["seconds_to_take_up"],
             "counted": NOTE,
         },
