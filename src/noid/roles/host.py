@@ -58,6 +58,7 @@ from noid.roles.reloading import pins_of, policy_of, reloaded, warnings_of
 from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
 from noid.roles.serving import serve_metrics
+from noid.roles.sparse_data import SparseData
 from noid.roles.spreading import Spreading
 from noid.roles.systemd import stub_sockets
 from noid.roles.uplinks import UplinkWatch
@@ -173,6 +174,7 @@ class Daemon:
         self.driver.begin(watching.watch())
         self.driver.begin(self.uplinks.watch())
         self.driver.begin(self.uplinks.gateways.watch())
+        self.driver.begin(self._sparse_data().watch())
 
     def _raise_descriptors(self) -> None:
         self.descriptors = descriptors.raise_limit()
@@ -271,6 +273,15 @@ class Daemon:
         watch.preferring.open(Path(self.config.state.directory))
         self.control.requests |= watch.requests
         return watch
+
+    def _sparse_data(self) -> SparseData:
+        return SparseData(
+            self.host,
+            latest=self.uplinks.sampling.latest,
+            silence_ns=self.plane.silence_ns,
+            wait_s=self.uplinks.measuring.wait_s,
+            handle=self.driver.handle,
+        )
 
     def _dependencies(self, mtu: int) -> PlaneDependencies:
         return PlaneDependencies(

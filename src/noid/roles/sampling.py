@@ -16,6 +16,7 @@ Silent uplinks are not measured so, but more often and in an order of their own,
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 from noid.control.uplinks import Pair
@@ -160,6 +161,10 @@ class Sampling:
         turn = self._turns.get(context.local_label)
         if turn is not None:
             turn.lossy_until_ns = now_ns + LOSSY_NS
+
+    def latest(self, count: int) -> list[int]:
+        """The contexts that were measured last, by F(local), the latest first."""
+        return list(islice(reversed(self._turns), count))
 
     def rest(self, context: Context, now_ns: int) -> None:
         """Does not measure a context for a while."""

@@ -434,6 +434,15 @@ class FlowTables(SlowPath):
         in_kernel = layout.heard_ns(entry) if entry is not None else 0
         return max(in_kernel, super().heard_ns(local_label))
 
+    def silence_ns(self, local_label: int) -> int:
+        """How long packets of a flow have been unanswered; 0 if none are."""
+        flow = self.rewriter.by_label.get(local_label)
+        if flow is None:
+            return 0
+        sent = self.tables["outbound"].find(layout.aids_key(flow))
+        came = self.tables["inbound"].find(layout.label_key(local_label))
+        return layout.silence(sent, came, time.monotonic_ns())
+
     def completed(self, event: UnansweredPacket) -> UnansweredPacket:
         """The event, with what the programs know of its flow."""
         flow = self.rewriter.by_label.get(event.local_label)
