@@ -62,6 +62,24 @@ def test_cycles_that_are_garbage_later_do_not_grow(contexts: int) -> None:
         assert most > OBJECTS_SPARE
 
 
+def test_objects_are_counted_once_for_many_that_survive(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    count = gc.get_freeze_count
+
+    def counting() -> int:
+        counted.append(count())
+        return counted[-1]
+
+    monkeypatch.setattr(gc, "get_freeze_count", counting)
+    with survivors_frozen(lambda: 100_000):
+        gc.collect()
+        kept = []
+        for _ in range(20):
+            kept.append([[number] for number in range(1_000)])
+            gc.collect()
+    assert len(counted) == 1
+
+
 def test_a_context_that_has_moved_and_ends_needs_no_collection() -> None:
     gc.collect()
     before = frozenset(id(one) for one in gc.get_objects() if isinstance(one, Context))
