@@ -25,6 +25,8 @@ HEADER = (
     resources.files("noid.planes.bpf.programs").joinpath("kernel.h").read_text(encoding="utf-8")
 )
 
+STEPS_MAX = 50_000
+"""Of a million that the kernel permits. A daemon starts only after all programs are verified."""
 OTHER_VERSION = "of another version of noid; install noid again"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: asks the kernel")
@@ -47,6 +49,25 @@ def test_what_the_verifier_refuses_leaves_its_words_in_a_file(tmp_path: Path) ->
     words = (tmp_path / "log").read_text()
     assert f"#{UNKNOWN}" in words, "the reason, which stands at the end"
     assert "found program" not in words, "what libbpf says about itself"
+
+
+@as_root
+def test_the_verifier_is_soon_done_with_each_program(tmp_path: Path) -> None:
+    programs = load(tmp_path)
+    try:
+        verified = {name: _verified(number) for name, number in programs.programs.items()}
+    finally:
+        programs.close()
+    assert {name: steps for name, steps in verified.items() if steps > STEPS_MAX} == {}
+
+
+def _verified(descriptor: int) -> int:
+    """The instructions that the verifier followed in a program, over all paths."""
+    about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="utf-8")
+    found = re.search(r"^verified_insns:\s*(\d+)$", about, re.MULTILINE)
+    if not found:
+        pytest.skip("the kernel is older than Linux 5.16: it does not say what it verified")
+    return int(found[1])
 
 
 def test_what_is_no_object_is_said_to_be_none(tmp_path: Path) -> None:

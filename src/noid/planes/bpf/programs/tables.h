@@ -238,8 +238,10 @@ static __always_inline void turn_to(struct ranking *all, u64 second)
  * while no other reports. A user that begins to report in the middle of a second has a share of that
  * second at once, too. It is the smaller, the more were made, so that twice the limit has room for
  * many such users.
+ *
+ * It is not static: the verifier then follows its loop once per program, not on each path to it.
  */
-static __attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit)
+__attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit)
 {
 	struct ranking *all = bpf_map_lookup_elem(&rankings, &kind);
 	u64 now = bpf_ktime_get_ns(), lower = 0;
