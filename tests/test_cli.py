@@ -124,6 +124,24 @@ def test_words_that_are_off_end_with_status_2(
 
 
 @pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["avoid", "up1", "up2"], "noid avoid"),
+        (["status", "--frob"], "noid status"),
+        (["lab", "cut", "1", "2"], "noid lab cut"),
+    ],
+)
+def test_words_that_a_command_does_not_know_are_refused_with_its_usage(
+    words: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: {name} [")
+    assert error.startswith(f"{name}: error: unrecognized arguments: ")
+
+
+@pytest.mark.parametrize(
     ("word", "hint"),
     [("statu", "did you mean status? "), ("contxt", "did you mean contexts? "), ("fly", "")],
 )

@@ -112,3 +112,10 @@ def test_a_count_is_a_number(words: list[str]) -> None:
 
 def test_events_are_json_too() -> None:
     assert json.loads(json.dumps(HISTORY)) == HISTORY
+
+
+def test_top_without_a_terminal_names_the_command_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["top", "--socket", str(tmp_path / "noid.sock")]) == 1
+    assert capsys.readouterr().err.endswith("for programs: noid paths --json\n")

@@ -106,7 +106,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         make_room(lab, total + SPARE)
         lab.kill_daemon(HOST)
         model = multiply(lab, total)
-        _start_crowd(lab, model)
+        crowd = _start_crowd(lab, model)
         taken = take_up(lab, total, watch)
         chosen = random.sample(
             list(itertools.islice(labels_beside(model), total - 1)), arguments.samples
@@ -121,6 +121,9 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         with _times_of_answers(lab) as answers:
             fault_ns = lab.cut(1, Fault(arguments.fault), HOST)
             end_ns = _await_end(samples, fault_ns, arguments)
+        if not crowd.running:
+            words = crowd.output().splitlines() or ["it said nothing"]
+            raise PlatformError("the peers", crowd.popen.returncode, words[-1])
         found = [one.observe(fault_ns, end_ns) for one in samples]
     return _report(found, answers, fault_ns, total, Fault(arguments.fault), taken)
 
@@ -165,8 +168,8 @@ class Sample:
         return observe([read_records(self.path.read_bytes())], fault_ns, end_ns, {})
 
 
-def _start_crowd(lab: Lab, model: ContextRecord) -> None:
-    """The process that answers for the peers, and the routes to it."""
+def _start_crowd(lab: Lab, model: ContextRecord) -> Process:
+    """The process that answers for the peers, once there are routes to it."""
     path = lab.directory / "model"
     path.write_bytes(msgspec.msgpack.encode(model))
     process = lab.spawn(CORE, [sys.executable, "-m", "noid.bench.crowd", str(path)])
@@ -179,6 +182,7 @@ def _start_crowd(lab: Lab, model: ContextRecord) -> None:
         done = lab.run(CORE, ["ip", *command])
         if done.returncode != 0:
             raise PlatformError(f"ip {' '.join(command)}", done.returncode, done.stderr.strip())
+    return process
 
 
 class Answered(NamedTuple):

@@ -9,6 +9,7 @@ import argparse
 import difflib
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from noid import __version__
@@ -57,6 +58,17 @@ def _unknown(word: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose error messages have printable characters only."""
+
+    def parse_known_args(  # type: ignore[override] # of its forms, those that are used here
+        self,
+        args: Sequence[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Refuses words that it does not know: argparse leaves those of a command to the top."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Ends the program, after what it has printed is written."""

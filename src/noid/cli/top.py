@@ -2,6 +2,7 @@
 """``noid top``: the uplinks of this host, live, on a terminal."""
 
 import argparse
+import sys
 
 from noid.cli.leaves import add_command
 from noid.cli.places import add_socket
@@ -20,7 +21,7 @@ def top(arguments: argparse.Namespace) -> int:
     """Shows the uplinks until the user has enough.
 
     Raises:
-        Unsupported: textual is not installed.
+        Unsupported: textual is not installed, or standard output is no terminal.
         PlatformError: no daemon answers.
     """
     from noid.control.client import ask
@@ -32,6 +33,8 @@ def top(arguments: argparse.Namespace) -> int:
             raise
         needs = "it needs textual: pip install 'noid-m6[top]'"
         raise Unsupported("noid top", needs) from None
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Unsupported("noid top", "it needs a terminal; for programs: noid paths --json")
     ask(arguments.socket, "paths")
     Top(arguments.socket).run()
     return 0
