@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A pair that is suspected is asked, and left only if it is silent [D43]."""
 
+import itertools
 from dataclasses import replace
 
 from noid.constants import (
@@ -188,6 +189,36 @@ def test_where_an_answer_was_lost_lately_three_requests_go_one_after_another() -
     assert asked(network.b) == [PAIR] * ROUTINE_ASKS
 
 
+def test_a_request_that_only_the_way_back_has_lost_is_none_that_the_pair_loses() -> None:
+    network = established()
+    network.run(SECOND)
+    ways = itertools.product((A1, A2), (B1, B2))
+    network.dead = {one for pair in ways for one in (pair, pair[::-1])} - {PAIR, (A2, B2)}
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    context = network.b.context
+    assert context.path is Path.STEADY
+    assert (context.pair, network.a.context.pair) == (PAIR, (A2, B2))
+    history = context.history_of(PAIR)
+    assert (history.misses, history.unheard) == (0, 0)
+
+
+def test_a_request_to_a_peer_that_sends_by_another_pair_is_not_lost_by_this_one() -> None:
+    network = suspected()
+    network.wire.clear()
+    network.run(SECOND)
+    context = network.b.context
+    assert context.history_of(PAIR).misses == 1
+    other = (B2, A2)
+    heard = context.history_of(other)._replace(heard_ns=network.now_ns)
+    context.note(other, heard)
+    network.give(network.b, silence(network.b))
+    network.wire.clear()
+    network.run(SECOND)
+    assert path_of(network.b) is Path.STEADY
+    assert context.history_of(PAIR).misses == 1
+
+
 def test_a_slow_pair_is_soon_asked_again() -> None:
     network = established()
     context = network.b.context
@@ -213,7 +244,7 @@ def test_where_answers_are_lost_often_requests_go_three_at_a_time() -> None:
     while context.pair == PAIR:
         network.run(MILLISECOND)
         counts.append(asked(network.b).count(PAIR))
-    assert list(dict.fromkeys(counts)) == [1, 2, 3, 6, 9, ASKS_AFTER_ALARM]
+    assert list(dict.fromkeys(counts)) == [1, 2, 3, 6, ASKS_AFTER_ALARM], "another has answered"
 
 
 def test_false_alarms_become_rare() -> None:

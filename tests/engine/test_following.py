@@ -356,3 +356,14 @@ def test_a_host_that_its_peer_does_not_hear_continues_to_probe_despite_data() ->
     flow = site.a.rewriter.by_label[site.a.context.local_label]
     assert flow.peer_locator == B1, "the plane goes back"
     assert flow.follow_ns == site.now_ns + FOLLOW_INTERVAL, "and does not follow at once again"
+
+
+def test_data_moves_nothing_shortly_after_a_search_has_found_a_pair() -> None:
+    site = Site()
+    site.kill_provider(1)
+    site.give(site.a, silence(site.a))
+    site.run(SECOND // 2)
+    context = site.a.context
+    assert context.pair == (A2, B2)
+    assert context.follow_ns > site.now_ns
+    assert context.flow().follow_ns == context.follow_ns

@@ -16,6 +16,7 @@ from noid.constants import (
     ASKS_AFTER_ALARM,
     ASKS_APART,
     CYCLE_TIME,
+    FOLLOW_INTERVAL,
     NEVER,
     PROBE_INTERVAL,
     PROBES_PER_ROUND_MAX,
@@ -111,6 +112,7 @@ def search(
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
+    one.is_mutual = _is_mutual(context)
     if told_by_peer and not patient and not is_question:
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
@@ -123,6 +125,12 @@ def search(
     if beside is not None and beside != context.pair:
         send_probe(core, context, one, beside)
     arm(core, context, one)
+
+
+def _is_mutual(context: Context) -> bool:
+    """Whether the peer was last heard over the pair in use."""
+    latest_ns = max((one.heard_ns for one in context.history.values()), default=0)
+    return context.history_of(context.pair).heard_ns >= latest_ns
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
@@ -224,7 +232,7 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
     if one.asks < asks:
         # Without evidence against the pair there is time to see whether a few are answered; where
         # single messages are lost often, many at once would be too much [D43].
-        few = one.is_routine or history.misses > 1
+        few = one.is_routine or (history.misses > 1 and one.found is None)
         _ask(core, context, one, min(asks - one.asks, ROUTINE_ASKS if few else asks))
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
@@ -333,8 +341,17 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
             _learn(core, context, misses=1)
         core.install(context)
         return
+    if found.by is not None and found.by != found.pair:
+        # The peer's way back was silent, which says nothing about this pair.
+        context.note(context.pair, context.history_of(context.pair)._replace(unheard=0))
+        if not context.round_trip_ns:
+            measure(core, context)
+        core.install(context)
+        return
     is_late = core.now_ns > one.started_ns + context.expected.ask_wait_ns
-    _learn(core, context, alarms=1, misses=int(is_late or not was_alive))
+    # Otherwise the answer may have been late because the peer sends by a pair that was silent.
+    is_missed = one.is_mutual and (is_late or not was_alive)
+    _learn(core, context, alarms=1, misses=int(is_missed))
     if was_alive and one.silent_ns and one.knew_round_trip:
         # The first request was answered in time, so the silence was harmless. If that answer was
         # missing, something failed. If the round trip was unknown, this answer measures it.
@@ -365,6 +382,8 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         switch(core, context, pair, one.why, one.packet)
+        # The peer may switch a bit later: its data proves nothing until then.
+        context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
         _data_begins(core, context)
         learn_source(core, context, found.source)
         if not says_so:
