@@ -110,8 +110,8 @@ class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
         hold_s: seconds that an uplink has to be good before it is used again.
         new_prefix_s: seconds until a prefix that is new to the site is put into packets.
         mark: firewall mark of packets that are answered and not forwarded.
-        table: number of the first routing table; each provider has one.
-        rule_priority: preference of the first of two rules that consult them.
+        table: number of the routing table with the routes by source.
+        rule_priority: preference of the first of three kinds of rules that lead to it.
         hook: how the programs are attached; ``auto`` is ``tcx`` where the kernel has it.
         pins: directory on a BPF file system, where the programs outlive the daemon.
         socket: of ``noid border status`` and its like.
@@ -124,7 +124,7 @@ class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     new_prefix_s: Annotated[int, msgspec.Meta(ge=0, le=30 * 86400)] = 3600
     mark: Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)] = 0x6D37
     table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFF00)] = 0x6D3700
-    rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32764)] = 50
+    rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32763)] = 50
     hook: Hook = "auto"
     pins: str = str(DEFAULT_PINS)
     socket: str = str(DEFAULT_SOCKET)

@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Links, next hops and neighbours as the kernel has them; routes and rules by source."""
+"""Links, next hops and neighbours as the kernel has them."""
 
 import os
 import subprocess
-from ipaddress import IPv6Network
-
-import pytest
 
 from noid.border_config import parse_border_config
-from noid.errors import PlatformError
 from noid.host import gateways
-from noid.host.gateways import Gateway, SourceRule
-from noid.host.messages import MAIN_TABLE
+from noid.host.gateways import Gateway
 from noid.lab.waiting import wait_for
 from noid.locators import parse_locator
 from noid.roles.border_providers import ProviderState
 from tests.dns.conftest import in_network_namespace, ip
 
-TABLE = 0x6D3700
 ROUTER = parse_locator("2001:db8:f::1")
 
 
@@ -93,43 +87,6 @@ def test_a_gateway_that_does_not_answer_is_found_out() -> None:
     in_network_namespace(run)
 
 
-def test_default_routes_of_a_table_come_and_go() -> None:
-    def run() -> None:
-        device = prepare()
-        assert gateways.defaults(TABLE) == {}
-        for _ in range(2):
-            gateways.put_unreachable(TABLE)
-            gateways.put_default(TABLE, device, Gateway(ROUTER))
-        assert gateways.defaults(TABLE) == {0: None, device: Gateway(ROUTER)}
-        other = Gateway(parse_locator("2001:db8:f::9"))
-        gateways.put_default(TABLE, device, other)
-        assert gateways.defaults(TABLE)[device] == other
-        for _ in range(2):
-            gateways.delete_default(TABLE, device, other)
-            gateways.delete_unreachable(TABLE)
-        assert gateways.defaults(TABLE) == {}
-        with pytest.raises(PlatformError, match="default route"):
-            gateways.put_default(TABLE, 9999, Gateway(ROUTER))
-
-    in_network_namespace(run)
-
-
-def test_the_default_routes_of_others_are_not_removed() -> None:
-    """The tables after those of the providers may be tables of the operator."""
-
-    def run() -> None:
-        device = prepare()
-        ip(f"route add default via 2001:db8:f::1 dev up1 table {TABLE} proto static")
-        ip(f"route add unreachable default metric 2000 table {TABLE}")
-        assert not gateways.clear(TABLE)
-        assert gateways.defaults(TABLE) == {device: Gateway(ROUTER)}
-        gateways.put_unreachable(TABLE)
-        assert gateways.clear(TABLE)
-        assert gateways.defaults(TABLE) == {}
-
-    in_network_namespace(run)
-
-
 def test_the_entry_that_the_operator_has_set_for_a_gateway_stays() -> None:
     entry = "neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1 nud"
     config = parse_border_config(
@@ -149,44 +106,5 @@ def test_the_entry_that_the_operator_has_set_for_a_gateway_stays() -> None:
         ip(f"{entry} stale")
         gateways.forget(device, ROUTER)
         assert gateways.neighbour(device, ROUTER).answers is None
-
-    in_network_namespace(run)
-
-
-def test_a_gateway_to_which_another_table_leads_is_not_forgotten() -> None:
-    """As when a provider has replaced its prefix: its former table goes, its gateway stays."""
-
-    def run() -> None:
-        device = prepare()
-        for table in (TABLE, TABLE + 1):
-            gateways.put_unreachable(table)
-            gateways.put_default(table, device, Gateway(ROUTER))
-        ip("neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1 nud stale")
-        assert gateways.clear(TABLE, (TABLE + 1, TABLE + 2))
-        assert gateways.defaults(TABLE) == {}
-        assert gateways.neighbour(device, ROUTER).answers is True
-        assert gateways.clear(TABLE + 1)
-        assert gateways.neighbour(device, ROUTER).answers is None
-
-    in_network_namespace(run)
-
-
-def test_rules_come_and_go_once() -> None:
-    def run() -> None:
-        wanted = {
-            SourceRule(50, MAIN_TABLE, destination=IPv6Network("fc00::/7")),
-            SourceRule(51, TABLE, source=IPv6Network("2001:db8:1::/48")),
-        }
-        for _ in range(2):
-            for rule in wanted:
-                gateways.add_rule(rule)
-        listed = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
-        assert listed.stdout.count("2001:db8:1::/48") == 1
-        ip("rule add from 2001:db8:1::1/48 lookup 100 pref 51")  # the kernel keeps the last bit
-        assert gateways.rules((50, 51)) == wanted
-        for _ in range(2):
-            for rule in wanted:
-                gateways.delete_rule(rule)
-        assert gateways.rules((50, 51)) == set()
 
     in_network_namespace(run)

@@ -1,68 +1,65 @@
 # SPDX-License-Identifier: MIT
-"""The routing tables of a border's providers."""
+"""The routes by source of a border, and the rule that leads to them."""
 
-from ipaddress import IPv6Network
+import subprocess
 
-from noid.border_config import BorderConfig, BorderSection, ProviderTable
-from noid.constants import BORDER_PROVIDERS_MAX
-from noid.host.gateways import SourceRule
-from noid.host.messages import MAIN_TABLE
-from noid.roles.border_host import tables_of
+from noid.border_config import BorderConfig, parse_border_config
+from noid.flows.border import Site
+from noid.host import gateways
+from noid.host.gateways import Gateway
+from noid.locators import parse_locator
+from noid.roles import border_host
+from tests.dns.conftest import in_network_namespace, ip
+from tests.host.test_gateways import ROUTER, prepare
 
-TABLE = 7000
+FAR = "2001:db8:ffff::1"
+ONE, TWO, NEW = (f"2001:db8:{number}::/48" for number in (1, 2, 3))
 
 
 def config(**providers: str) -> BorderConfig:
     """A configuration: the prefixes of each provider, as a word each."""
-    tables = [ProviderTable(name=name, prefixes=one.split()) for name, one in providers.items()]
-    return BorderConfig(border=BorderSection(lans=["lan0"], providers=tables, table=TABLE))
+    text = '[border]\nlans = ["lan0"]\n'
+    for name, prefixes in providers.items():
+        text += f'[[border.providers]]\nname = "{name}"\nuplink = "{name}"\n'
+        text += f"prefixes = {prefixes.split()}\n"
+    return parse_border_config(text)
 
 
-def rule(prefix: str, table: int) -> SourceRule:
-    return SourceRule(51, table, source=IPv6Network(prefix))
+def way(source: str, to: str = FAR) -> str:
+    """How the kernel would forward a packet."""
+    words = ["ip", "-6", "route", "get", to, "from", source, "iif", "far1"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return (done.stdout + done.stderr).strip()
 
 
-ONE, TWO, NEW = (f"2001:db8:{number}::/48" for number in (1, 2, 3))
-LEFT = [
-    SourceRule(50, MAIN_TABLE, destination=IPv6Network(ONE)),
-    rule(ONE, TABLE),
-    rule(TWO, TABLE + 1),
-]
-"""What a daemon with the providers one and two has left."""
+def test_packets_leave_by_the_provider_of_their_source_or_are_answered() -> None:
+    def run() -> None:
+        up1, far1 = prepare(), gateways.links()["far1"].index
+        subprocess.run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"], check=True)
+        ip("addr add 2001:db8:e::2/64 dev far1 nodad")
+        ip("route add 2001:db8:1:7::/64 dev up1")
+        ip("route add default via 2001:db8:f::9 dev up1")
+        ip("rule add from 2001:db8:2::/48 lookup 200 pref 1000")  # of the operator
+        ip("route add default via 2001:db8:e::7 dev far1 table 200")
+        site = Site(48, ())
+        second = Gateway(parse_locator("2001:db8:e::1"))
+        both = config(one=ONE, two=TWO)
+        border_host.keep_routes(both, {"one": (up1, Gateway(ROUTER)), "two": (far1, second)})
+        assert border_host.keep_rules(both, site) == 3
+        assert border_host.keep_rules(both, site) == 0
+        assert "via 2001:db8:f::1 dev up1" in way("2001:db8:1:7::a")
+        assert "via 2001:db8:e::1 dev far1" in way("2001:db8:2:7::a")
+        assert "via 2001:db8:f::9 dev up1" in way("2001:db8:3::a"), "not of the site"
+        assert "dev up1 " in way("2001:db8:2:7::a", "2001:db8:1:7::b"), "stays inside"
+        # A bad uplink keeps its route; one whose device is gone has none.
+        border_host.keep_routes(both, {"one": (up1, None), "two": (0, None)})
+        assert "via 2001:db8:f::1 dev up1" in way("2001:db8:1:7::a")
+        assert "No route to host" in way("2001:db8:2:7::a")
+        # A provider moves to another device, and replaces its prefix.
+        moved = config(one=NEW, two=TWO)
+        border_host.keep_routes(moved, {"one": (far1, second), "two": (up1, Gateway(ROUTER))})
+        assert "via 2001:db8:e::1 dev far1" in way("2001:db8:3:7::a")
+        assert "via 2001:db8:f::1 dev up1" in way("2001:db8:2:7::a")
+        assert "via 2001:db8:f::9 dev up1" in way("2001:db8:1:7::a"), "no longer of the site"
 
-
-def test_at_first_tables_are_numbered_in_the_order_of_the_providers() -> None:
-    assert tables_of(config(one=ONE, two=TWO), []) == {"one": TABLE, "two": TABLE + 1}
-
-
-def test_a_provider_keeps_its_table_wherever_it_is() -> None:
-    for other in (
-        config(two=TWO, one=ONE),
-        config(new=NEW, one=ONE, two=TWO),
-        config(two=TWO, new=NEW),
-        config(two=f"{NEW} {TWO}", one=ONE),
-        config(renamed=TWO),
-    ):
-        found = tables_of(other, LEFT)
-        assert len(set(found.values())) == len(other.border.providers)
-        for name, table in (("one", TABLE), ("two", TABLE + 1), ("renamed", TABLE + 1)):
-            assert found.get(name, table) == table
-        assert found.get("new", TABLE + 2) == TABLE + 2, "no rule leads to it"
-
-
-def test_a_table_that_two_providers_would_use_is_for_neither() -> None:
-    both = [rule(ONE, TABLE), rule(TWO, TABLE)]
-    assert tables_of(config(one=ONE, two=TWO), both) == {"one": TABLE + 1, "two": TABLE + 2}
-
-
-def test_a_table_at_another_place_is_left() -> None:
-    other = [rule(ONE, TABLE - 1), rule(TWO, TABLE)]
-    assert tables_of(config(one=ONE, two=TWO), other) == {"one": TABLE + 1, "two": TABLE}
-
-
-def test_every_provider_gets_a_table_although_none_is_free() -> None:
-    names = [f"p{number}" for number in range(BORDER_PROVIDERS_MAX)]
-    prefixes = [f"2001:db8:{number:x}::/48" for number in range(2 * BORDER_PROVIDERS_MAX)]
-    left = [rule(one, TABLE + number) for number, one in enumerate(prefixes[: len(names)])]
-    renumbered = config(**dict(zip(names, prefixes[len(names) :], strict=True)))
-    assert set(tables_of(renumbered, left).values()) == set(range(TABLE, TABLE + len(names)))
+    in_network_namespace(run)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from noid.constants import MTU_MIN
-from noid.host.gateways import defaults, gateway_of
+from noid.host.gateways import gateway_of
 from noid.host.rules import Rule
+from noid.host.source_routes import routes
 from noid.host.survey import Device, OwnAddress
 from noid.locators import Locator, format_locator, parse_locator
 
@@ -65,7 +66,7 @@ def of_route(locator: Locator, device: str, index: int, table: int, priority: in
 def free_tables(rules: Iterable[Rule]) -> Iterator[int]:
     """Routing tables that no rule names and that have no default route."""
     named = {rule.table for rule in rules}
-    return (n for n in itertools.count(FIRST_TABLE) if n not in named and not defaults(n))
+    return (n for n in itertools.count(FIRST_TABLE) if n not in named and not routes(n))
 
 
 def priority_of(locator: Locator, rules: Iterable[Rule], first_own: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a router needs to know of its uplinks, and the routes and rules by source that it sets.
+"""What a router needs to know of its uplinks.
 
 Each question is one message to the kernel about one thing: a router may have very many routes and
 neighbours, and the answer is not to depend on their number.
@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv6Network
 from typing import Final, NamedTuple
 
 from noid.errors import PlatformError
@@ -20,20 +19,15 @@ from noid.host.messages import (
     ACKNOWLEDGE,
     ADDRESS,
     ANSWER_OCTETS,
-    BITS_AT,
     CREATE,
     DELETE_NEIGHBOUR,
-    DELETE_ROUTE,
-    DELETE_RULE,
     DONE,
     DUMP,
     ERROR,
-    EXCLUSIVE,
     GET_ADDRESS,
     GET_LINK,
     GET_NEIGHBOUR,
     GET_ROUTE,
-    GET_RULE,
     IFA_ADDRESS,
     IFA_LOCAL,
     IFLA_IFNAME,
@@ -45,18 +39,13 @@ from noid.host.messages import (
     NEW_LINK,
     NEW_NEIGHBOUR,
     NEW_ROUTE,
-    NEW_RULE,
     REPLACE,
     ROUTE,
     RTA_DESTINATION,
     RTA_DEVICE,
     RTA_GATEWAY,
-    RTA_METRIC,
-    RTA_TABLE,
-    STATIC,
     TYPE_AT,
     UNICAST,
-    UNREACHABLE,
     attribute,
     attributes_of,
     check_requests,
@@ -68,10 +57,6 @@ from noid.host.messages import (
 )
 from noid.locators import LOCATOR_OCTETS, Locator
 
-FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_SUPPRESSED_BITS, FRA_TABLE = 1, 2, 6, 14, 15
-DEFAULTS_SUPPRESSED: Final = bytes(4)
-"""Routes to prefixes of 0 bits do not count."""
-TO_TABLE: Final = 1
 NEIGHBOUR_USE: Final = 0x01
 NEIGHBOUR_KEPT: Final = 0x10
 """NTF_EXT_LEARNED: the entry does not make room for others when the table is full."""
@@ -81,7 +66,6 @@ NEIGHBOUR_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 ETHERNET: Final = 1
 PATIENCE_S: Final = 5.0
 NO_ROUTE: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
-WORST_METRIC: Final = 0xFFFFFFFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +91,6 @@ class Gateway(NamedTuple):
     address: Locator | None
 
 
-class SourceRule(NamedTuple):
-    """A policy routing rule that looks at prefixes.
-
-    Attributes:
-        priority: the smaller, the earlier it is tried.
-        table: the routing table.
-        source: the sources it is for; None: any.
-        destination: the destinations it is for; None: any.
-        without_default: whether the default route of the table does not count.
-    """
-
-    priority: int
-    table: int
-    source: IPv6Network | None = None
-    destination: IPv6Network | None = None
-    without_default: bool = False
-
-
 def links() -> dict[str, Link]:
     """The devices of this host, by name.
 
@@ -132,7 +98,7 @@ def links() -> dict[str, Link]:
         PlatformError: the kernel does not say.
     """
     found = {}
-    for body in _ask("reading links", GET_LINK, DUMP, LINK.pack(0, 0, 0, 0, 0), NEW_LINK):
+    for body in ask("reading links", GET_LINK, DUMP, LINK.pack(0, 0, 0, 0, 0), NEW_LINK):
         _, kind, index, flags, _ = LINK.unpack_from(body)
         octets = attributes_of(body[LINK.size :])[IFLA_IFNAME].rstrip(b"\0")
         name = os.fsdecode(octets)  # a device may have any octets in its name
@@ -148,7 +114,7 @@ def gateway_of(device: int) -> Gateway | None:
     """
     body = ROUTE.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0)
     body += attribute(RTA_DESTINATION, FAR_AWAY) + number_attribute(RTA_DEVICE, device)
-    for route in _ask("reading routes", GET_ROUTE, 0, body, NEW_ROUTE, absent=NO_ROUTE):
+    for route in ask("reading routes", GET_ROUTE, 0, body, NEW_ROUTE, absent=NO_ROUTE):
         attributes = attributes_of(route[ROUTE.size :])
         if route[TYPE_AT] != UNICAST or number_in(attributes, RTA_DEVICE) != device:
             return None
@@ -165,7 +131,7 @@ def addresses(device: int) -> list[Locator]:
     """
     found = []
     body = ADDRESS.pack(socket.AF_INET6, 0, 0, 0, device)
-    for one in _ask("reading addresses", GET_ADDRESS, DUMP, body, NEW_ADDRESS, absent=NO_ROUTE):
+    for one in ask("reading addresses", GET_ADDRESS, DUMP, body, NEW_ADDRESS, absent=NO_ROUTE):
         _, _, flags, _, index = ADDRESS.unpack_from(one)
         attributes = attributes_of(one[ADDRESS.size :])
         address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS, b"")
@@ -196,7 +162,7 @@ def neighbour(device: int, address: Locator) -> Neighbour:
     """
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, 0, 0)
     body += attribute(NDA_DESTINATION, address)
-    for found in _ask(
+    for found in ask(
         "reading neighbours", GET_NEIGHBOUR, 0, body, NEW_NEIGHBOUR, absent=(errno.ENOENT,)
     ):
         state = NEIGHBOUR.unpack_from(found)[3]
@@ -221,7 +187,7 @@ def ask_for(device: int, address: Locator) -> None:
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, flags, 0)
     body += attribute(NDA_DESTINATION, address)
     harmless = (errno.ENETDOWN, errno.ENODEV, errno.ENOBUFS)
-    _tell("neighbour", NEW_NEIGHBOUR, CREATE | REPLACE, body, harmless)
+    tell("neighbour", NEW_NEIGHBOUR, CREATE | REPLACE, body, harmless)
 
 
 def forget(device: int, address: Locator) -> None:
@@ -235,173 +201,13 @@ def forget(device: int, address: Locator) -> None:
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, 0, 0)
     body += attribute(NDA_DESTINATION, address)
     gone = (errno.ENOENT, errno.ENODEV, errno.ENETDOWN)
-    _tell("neighbour", DELETE_NEIGHBOUR, 0, body, gone)
-
-
-def defaults(table: int) -> dict[int, Gateway | None]:
-    """The default routes of a table: the device of each and its gateway; 0: ``put_unreachable``.
-
-    Raises:
-        PlatformError: the kernel does not say.
-    """
-    found: dict[int, Gateway | None] = {}
-    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + number_attribute(RTA_TABLE, table)
-    for route in _ask("reading routes", GET_ROUTE, DUMP, body, NEW_ROUTE, absent=(errno.ENOENT,)):
-        attributes = attributes_of(route[ROUTE.size :])
-        if route[BITS_AT] or number_in(attributes, RTA_TABLE) != table:
-            continue
-        if route[TYPE_AT] != UNICAST:
-            if number_in(attributes, RTA_METRIC) == WORST_METRIC:
-                found[0] = None
-            continue
-        address = attributes.get(RTA_GATEWAY)
-        device = number_in(attributes, RTA_DEVICE)
-        found[device] = Gateway(Locator(address) if address else None)
-    return found
-
-
-def put_default(table: int, device: int, gateway: Gateway) -> None:
-    """Sets the default route of a table, in place of the present one.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    _tell("default route", NEW_ROUTE, CREATE | REPLACE, _default(table, device, gateway))
-
-
-def delete_default(table: int, device: int, gateway: Gateway) -> None:
-    """Deletes the default route of a table; no error if it does not exist.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    gone = (errno.ESRCH, errno.ENODEV, errno.ENETUNREACH)
-    _tell("default route", DELETE_ROUTE, 0, _default(table, device, gateway), gone)
-
-
-def clear(table: int, staying: Collection[int] = ()) -> bool:
-    """Removes the default routes of a table that has one by ``put_unreachable``, as ours have.
-
-    The entries of their gateways are removed, too, unless a table that stays leads to them: packets
-    would wait until the gateway answers, and in a full table of neighbours there is no room again.
-
-    Args:
-        table: its number.
-        staying: the tables that stay.
-
-    Returns:
-        Whether there were any.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    found = defaults(table)
-    if 0 not in found:
-        return False  # it may be a table of others
-    in_use = {hop for one in staying for hop in defaults(one).items()}
-    for device, through in found.items():
-        if through is not None:
-            delete_default(table, device, through)
-            if through.address is not None and (device, through) not in in_use:
-                forget(device, through.address)
-    delete_unreachable(table)  # last, or an interruption would leave the others
-    return True
-
-
-def put_unreachable(table: int) -> None:
-    """Adds an unreachable default to a table: packets without a default do not use other tables.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    _tell("unreachable route", NEW_ROUTE, CREATE | REPLACE, _unreachable(table))
-
-
-def delete_unreachable(table: int) -> None:
-    """Deletes the unreachable default of a table; no error if it does not exist.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    _tell("unreachable route", DELETE_ROUTE, 0, _unreachable(table), (errno.ESRCH,))
-
-
-def rules(priorities: Collection[int]) -> set[SourceRule]:
-    """The rules of some priorities that lead to tables, and whose prefixes have no bits of a host.
-
-    Raises:
-        PlatformError: the kernel does not say.
-    """
-    found = set()
-    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
-    for rule in _ask("reading rules", GET_RULE, DUMP, body, NEW_RULE):
-        _, destination_bits, source_bits, _, _, _, _, action, _ = ROUTE.unpack_from(rule)
-        attributes = attributes_of(rule[ROUTE.size :])
-        priority = number_in(attributes, FRA_PRIORITY)
-        if priority in priorities and action == TO_TABLE:
-            table = number_in(attributes, FRA_TABLE)
-            with contextlib.suppress(ValueError):  # a prefix with bits of a host: not one of ours
-                source = _network(attributes.get(FRA_SOURCE), source_bits)
-                destination = _network(attributes.get(FRA_DESTINATION), destination_bits)
-                without = attributes.get(FRA_SUPPRESSED_BITS) == DEFAULTS_SUPPRESSED
-                found.add(SourceRule(priority, table, source, destination, without))
-    return found
-
-
-def add_rule(rule: SourceRule) -> None:
-    """Adds a rule; no error if it exists.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    flags = CREATE | EXCLUSIVE  # or there would be two
-    _tell(f"rule {rule.priority}", NEW_RULE, flags, _rule(rule), (errno.EEXIST,))
-
-
-def delete_rule(rule: SourceRule) -> None:
-    """Deletes a rule; no error if it does not exist.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    _tell(f"rule {rule.priority}", DELETE_RULE, 0, _rule(rule), (errno.ENOENT,))
+    tell("neighbour", DELETE_NEIGHBOUR, 0, body, gone)
 
 
 # --- messages -------------------------------------------------------------------------------------
 
 
-def _default(table: int, device: int, gateway: Gateway) -> bytes:
-    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, STATIC, 0, UNICAST, 0)
-    if gateway.address is not None:
-        body += attribute(RTA_GATEWAY, gateway.address)
-    return body + number_attribute(RTA_DEVICE, device) + number_attribute(RTA_TABLE, table)
-
-
-def _unreachable(table: int) -> bytes:
-    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, STATIC, 0, UNREACHABLE, 0)
-    return body + number_attribute(RTA_METRIC, WORST_METRIC) + number_attribute(RTA_TABLE, table)
-
-
-def _rule(rule: SourceRule) -> bytes:
-    bits = [one.prefixlen if one else 0 for one in (rule.destination, rule.source)]
-    body = ROUTE.pack(socket.AF_INET6, *bits, 0, 0, 0, 0, TO_TABLE, 0)
-    for kind, one in ((FRA_DESTINATION, rule.destination), (FRA_SOURCE, rule.source)):
-        if one is not None:
-            body += attribute(kind, one.network_address.packed)
-    if rule.without_default:
-        body += attribute(FRA_SUPPRESSED_BITS, DEFAULTS_SUPPRESSED)
-    return (
-        body
-        + number_attribute(FRA_PRIORITY, rule.priority)
-        + number_attribute(FRA_TABLE, rule.table)
-    )
-
-
-def _network(octets: bytes | None, bits: int) -> IPv6Network | None:
-    return None if octets is None else IPv6Network((octets, bits))
-
-
-def _ask(
+def ask(
     what: str, kind: int, flags: int, body: bytes, answer: int, *, absent: Collection[int] = ()
 ) -> list[bytes]:
     """The answers to a request, without their headers; none if the object does not exist."""
@@ -422,7 +228,7 @@ def _ask(
     return found
 
 
-def _tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[int] = ()) -> None:
+def tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[int] = ()) -> None:
     """Makes a request; no error if the kernel says that it is done already."""
     with _kernel(what) as kernel:
         kernel.sendto(request(kind, flags | ACKNOWLEDGE, body), (0, 0))

@@ -35,7 +35,7 @@ from noid.locators import format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.planes.bpf.border_tables import SIGNS, Left
 from noid.roles import border_host
-from noid.roles.border_placed import Place, former_places, settle
+from noid.roles.border_placed import former_places, settle
 from noid.roles.border_prefixes import KnownPrefixes
 from noid.roles.border_providers import NO_CARRIER, ProviderState
 from noid.roles.border_record import EVENTS_MAX, Record
@@ -105,7 +105,6 @@ class Border:
         self.manual = ""
         self.prefixes = KnownPrefixes(config)
         self.site: Site = self.prefixes.site({}, 0)
-        self.tables: dict[str, int] = {}
         self.choice = Choice((), 0)
         self.switches = 0
         self.switched_ns = NEVER
@@ -141,14 +140,12 @@ class Border:
                     self.reload()
             stack.callback(self.plane.close)
             former = former_places(self.config.border, self.record.place)
-            self._take_over(self.plane.open(Path(one.pins) for one in former), former)
+            self._take_over(self.plane.open(Path(one.pins) for one in former))
             changes = NetworkChanges(None)
             stack.callback(changes.close)
             stack.callback(self._settle)
             self.survey()
-            self.record.place = settle(
-                self.config.border, self.tables.values(), former, self.network
-            )
+            self.record.place = settle(self.config.border, former, self.network)
             loop.add_reader(changes.fileno(), self._heard, changes)
             stack.callback(loop.remove_reader, changes.fileno())
             logger.info("ready: %s", self._said())
@@ -162,11 +159,8 @@ class Border:
             notify("STOPPING=1" if self._next is None else "RELOADING=1")
         return self._next
 
-    def _take_over(self, left: Left, former: Iterable[Place]) -> None:
+    def _take_over(self, left: Left) -> None:
         """Goes on with what an earlier daemon knew: no one else says which uplinks are dead."""
-        places = (Place.of(self.config.border), *former)
-        rules = gateways.rules({one for place in places for one in place.priorities})
-        self.tables = border_host.tables_of(self.config, rules)
         self.manual = left.manual if left.manual in self._names() else ""
         indexes = {name: link.index for name, link in gateways.links().items()}
         self.prefixes.take_over(left, indexes, border_host.seconds_since_boot())
@@ -287,10 +281,10 @@ class Border:
         lans = [links[name] for name in self.config.border.lans if name in links]
         uplinks = [one.link for one in self.providers if one.link is not None]
         self.plane.attach(lans, uplinks)
-        border_host.keep_routes({self.tables[one.table.name]: one.route for one in self.providers})
+        border_host.keep_routes(self.config, {one.table.name: one.route for one in self.providers})
         missing = [name for name in self.config.border.lans if name not in links]
         self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")
-        changed = border_host.keep_rules(self.config, self.site, self.tables)
+        changed = border_host.keep_rules(self.config, self.site)
         if not is_first:
             self._say_restored(changed)
         forwards = FORWARDING.read_text(encoding="ascii").strip() == "1"

@@ -7,7 +7,7 @@ Each is compared with the kernel's state, and restored if others have removed it
 import contextlib
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
@@ -15,9 +15,10 @@ from noid.border_config import BorderConfig, BorderSection
 from noid.constants import BORDER_LANS_MAX
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.flows.border import HIGH_OCTETS, Site
-from noid.host import gateways, nftables
-from noid.host.gateways import Gateway, SourceRule
-from noid.host.messages import MAIN_TABLE
+from noid.host import gateways, nftables, source_routes
+from noid.host.gateways import Gateway
+from noid.host.messages import MAIN_TABLE, THROW, UNICAST, UNREACHABLE
+from noid.host.source_routes import SourceRoute, SourceRule
 from noid.locators import Locator
 from noid.roles.border_placed import Place
 
@@ -40,68 +41,28 @@ NO_NFT: Final = (
 )
 
 
-def tables_of(config: BorderConfig, found: Collection[SourceRule]) -> dict[str, int]:
-    """The routing table of each provider, by name.
+def wanted_rules(config: BorderConfig, site: Site) -> set[SourceRule]:
+    """The rules: all packets try the table of the routes by source.
 
-    A provider keeps the table to which the rules of its prefixes lead, wherever it is in the
-    configuration: as long as there are rules to a table, no other provider may have it.
-
-    Args:
-        config: the configuration.
-        found: the rules that an earlier daemon has left.
-    """
-    providers = config.border.providers
-    owners = {IPv6Network(text): one.name for one in providers for text in one.prefixes}
-    users: dict[int, set[str]] = {}
-    for rule in found:
-        if rule.source is not None:
-            users.setdefault(rule.table, set()).add(owners.get(rule.source, ""))
-    tables: dict[str, int] = {}
-    free = []
-    for table in Place.of(config.border).tables:
-        names = sorted(users.get(table, set()) - {""})
-        if len(names) == 1 and names[0] not in tables:
-            tables[names[0]] = table
-        else:
-            free.append((len(names), table in users, table))
-    free.sort()
-    others = [one.name for one in providers if one.name not in tables]
-    return tables | {name: table for name, (_, _, table) in zip(others, free, strict=False)}
-
-
-def wanted_rules(config: BorderConfig, site: Site, tables: Mapping[str, int]) -> set[SourceRule]:
-    """The rules: packets to the inside use the main table, others that of their provider.
-
-    What is sent to a former prefix of the site, such as code 5, uses the route that a LAN may have.
-
-    Args:
-        config: the configuration.
-        site: the prefixes.
-        tables: the routing table of each provider, by name.
+    Those to the inside use the main table, whatever rules of others follow: routes to the site have
+    as many bits as its prefixes, or more. What is sent to a former prefix, such as code 5, uses the
+    route that a LAN may have.
     """
     section = config.border
-    own = [IPv6Network(text) for one in section.providers for text in one.prefixes]
     former = (one.high + bytes(HIGH_OCTETS) for one in site.prefixes if one.gone_s)
-    rules = {
-        SourceRule(section.rule_priority, MAIN_TABLE, destination=one)
-        for one in (*own, *config.inside())
-    } | {
-        SourceRule(
-            section.rule_priority,
-            MAIN_TABLE,
-            destination=IPv6Network((one, site.bits)),
-            without_default=True,
-        )
-        for one in former
+    first = section.rule_priority
+    return {
+        *(SourceRule(first, MAIN_TABLE, destination=one) for one in config.inside()),
+        *(
+            SourceRule(first, MAIN_TABLE, destination=IPv6Network((one, site.bits)), longer_than=0)
+            for one in former
+        ),
+        SourceRule(first + 1, section.table),
+        SourceRule(first + 2, MAIN_TABLE, longer_than=site.bits - 1),
     }
-    for one in section.providers:
-        for text in one.prefixes:
-            source, table = IPv6Network(text), tables[one.name]
-            rules.add(SourceRule(section.rule_priority + 1, table, source=source))
-    return rules
 
 
-def keep_rules(config: BorderConfig, site: Site, tables: Mapping[str, int]) -> int:
+def keep_rules(config: BorderConfig, site: Site) -> int:
     """Adds missing rules, and deletes other rules with our priorities; see ``wanted_rules``.
 
     Returns:
@@ -110,33 +71,45 @@ def keep_rules(config: BorderConfig, site: Site, tables: Mapping[str, int]) -> i
     Raises:
         PlatformError: the kernel refuses.
     """
-    wanted = wanted_rules(config, site, tables)
-    found = gateways.rules(Place.of(config.border).priorities)
+    wanted = wanted_rules(config, site)
+    found = source_routes.rules(Place.of(config.border).priorities)
     for rule in sorted(wanted - found, key=lambda one: one.priority):
-        gateways.add_rule(rule)
+        source_routes.add_rule(rule)
     for rule in found - wanted:
-        gateways.delete_rule(rule)
-    return sum(not rule.without_default for rule in wanted ^ found)
+        source_routes.delete_rule(rule)
+    return sum(rule.longer_than != 0 for rule in wanted ^ found)
 
 
-def keep_routes(wanted: Mapping[int, tuple[int, Gateway | None]]) -> None:
-    """Keeps one default route in the table of each provider, and a fallback that answers.
+def keep_routes(config: BorderConfig, through: Mapping[str, tuple[int, Gateway | None]]) -> None:
+    """Keeps the routes by source.
+
+    Packets to the site are left to the rules that follow. Others leave by the provider of their
+    source, or are answered.
 
     Args:
-        wanted: for each table the device and the gateway of its provider; None: it has none.
+        config: the configuration.
+        through: by provider, its device and gateway; None: it has none, or keeps that of before.
 
     Raises:
-        PlatformError: the kernel refuses.
+        ShimError: the kernel refuses, or has no routes by source.
     """
-    for table, (device, gateway) in wanted.items():
-        found = gateways.defaults(table)
-        if 0 not in found:
-            gateways.put_unreachable(table)
-        if gateway is not None and found.get(device) != gateway:
-            gateways.put_default(table, device, gateway)
-        for other, through in found.items():
-            if other not in (0, device) and through is not None:
-                gateways.delete_default(table, other, through)
+    table = config.border.table
+    found = source_routes.routes(table)
+    owned = {
+        IPv6Network(text): one.name for one in config.border.providers for text in one.prefixes
+    }
+    wanted = {SourceRoute(THROW, destination=one) for one in owned}
+    for source, name in owned.items():
+        device, gateway = through[name]
+        wanted.add(SourceRoute(UNREACHABLE, source))
+        if gateway is not None:
+            wanted.add(SourceRoute(UNICAST, source, device=device, gateway=gateway))
+        else:
+            wanted |= {one for one in found if (one.source, one.device) == (source, device)}
+    for route in sorted(wanted - found, key=lambda one: -one.kind):  # what leads outside is last
+        source_routes.put_route(table, route)
+    if found - wanted:
+        source_routes.delete_routes(table, source_routes.routes(table) - wanted)
 
 
 def source_in(device: int, prefixes: list[str]) -> Locator | None:

@@ -9,20 +9,19 @@ that no packet is lost.
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 import msgspec
 
 from noid.border_config import BorderSection
-from noid.constants import BORDER_PROVIDERS_MAX
-from noid.host import gateways
+from noid.host import source_routes
 from noid.host.netlink import HostNetwork
 from noid.host.replacement import replace_file
 from noid.planes.bpf.border import take_down as leave_pins
 
-RULES: Final = 2
+RULES: Final = 3
 """Priorities that the rules take, from ``rule_priority`` on."""
 
 logger = logging.getLogger("noid")
@@ -32,13 +31,13 @@ class Place(msgspec.Struct, frozen=True):
     """The keys of the configuration that say where things are in the kernel.
 
     Attributes:
-        rule_priority: the first of two priorities of rules.
-        table: number of the first routing table; each provider has one.
+        rule_priority: the first of three priorities of rules.
+        table: number of the routing table.
         pins: the directory of the pins.
         socket: the control socket.
     """
 
-    rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32764)]
+    rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32763)]
     table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFF00)]
     pins: str
     socket: str
@@ -59,11 +58,6 @@ class Place(msgspec.Struct, frozen=True):
         """The priorities of the rules."""
         return range(self.rule_priority, self.rule_priority + RULES)
 
-    @property
-    def tables(self) -> range:
-        """The routing tables of all providers that there may be."""
-        return range(self.table, self.table + BORDER_PROVIDERS_MAX)
-
     def take_down(self, network: HostNetwork, besides: Self | None = None) -> list[str]:
         """Removes what is there.
 
@@ -78,13 +72,14 @@ class Place(msgspec.Struct, frozen=True):
             PlatformError: the kernel refuses.
         """
         removed = []
-        staying = (besides.priorities, besides.tables) if besides else (range(0), range(0))
-        for rule in gateways.rules(set(self.priorities).difference(staying[0])):
-            gateways.delete_rule(rule)
+        for rule in source_routes.rules(
+            set(self.priorities).difference(besides.priorities if besides else ())
+        ):
+            source_routes.delete_rule(rule)
             removed.append(f"rule {rule.priority} to table {rule.table}")
-        for table in sorted(set(self.tables).difference(staying[1])):
-            if gateways.clear(table, staying[1]):
-                removed.append(f"routes of table {table}")
+        tables = [besides.table] if besides else []
+        if self.table not in tables and source_routes.clear(self.table, tables):
+            removed.append(f"routes of table {self.table}")
         if besides is None or Path(self.pins) != Path(besides.pins):
             removed += leave_pins(Path(self.pins), (), network)
         if (besides is None or self.file != besides.file) and self.file.exists():
@@ -115,14 +110,11 @@ def former_places(section: BorderSection, before: Place | None) -> list[Place]:
     return [one for one in known if one is not None and one != now]
 
 
-def settle(
-    section: BorderSection, tables: Collection[int], former: Iterable[Place], network: HostNetwork
-) -> Place:
-    """Removes what is at former places and of former providers, and notes the present place.
+def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork) -> Place:
+    """Removes what is at former places, and notes the present one.
 
     Args:
         section: the configuration.
-        tables: the routing tables of its providers.
         former: the former places.
         network: the host's devices.
 
@@ -133,8 +125,6 @@ def settle(
     for one in former:
         for text in one.take_down(network, place):
             logger.info("moved: removed %s", text)
-    for table in sorted(set(place.tables).difference(tables)):
-        gateways.clear(table, tables)
     with contextlib.suppress(OSError):
         replace_file(place.file, msgspec.json.encode(place), mode=0o600)
     return place
