@@ -210,6 +210,7 @@ def test_the_layouts_are_those_of_the_object() -> None:
         48,
         known,
         {"gateway": frozenset({one}), "check": frozenset(), "bfd": frozenset({two})},
+        frozenset({one}),
     )
     settings = tables.settings(packets.CODEPOINTS, MARK, packets.INSIDE)
     places = structures.places("border_settings")

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What a border goes on with, of its providers, when its configuration is read again."""
+"""What a border goes on with, of its providers, after a reload or a restart."""
+
+import pytest
 
 from noid.border_config import parse_border_config
 from noid.constants import SECOND
-from noid.planes.bpf.border_tables import Left
+from noid.flows.border import Choice
+from noid.planes.bpf.border_tables import Left, choice_entry, left_in, prefix_entry
+from noid.roles.border_prefixes import KnownPrefixes
 from noid.roles.border_providers import NO_CARRIER, ProviderState
 
 CONFIG = parse_border_config(
@@ -32,6 +36,17 @@ def test_an_uplink_that_comes_back_while_the_border_reloads_is_waited_for() -> N
     now.liveness.take("carrier", "", 2 * SECOND)
     assert not now.liveness.works(5 * SECOND - 1)
     assert now.liveness.works(5 * SECOND)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_restart_waits_for_an_uplink_that_was_not_in_use(works: bool) -> None:
+    site = KnownPrefixes(CONFIG).site({"wan1": 7}, 0)
+    entry = choice_entry(site, Choice((0,), int(works)))
+    now = provider()
+    now.inherit(left_in(entry, [prefix_entry(site.prefixes[0])]), None, SECOND)
+    now.liveness.take("carrier", "", SECOND)
+    assert now.liveness.works(4 * SECOND - 1) == works
+    assert now.liveness.works(4 * SECOND)
 
 
 def test_an_uplink_that_has_worked_works_after_a_reload() -> None:

@@ -49,6 +49,10 @@ class Liveness:
         if not before.works(now_ns):
             self._good_since_ns = now_ns if before.bad else before._good_since_ns
 
+    def wait(self, now_ns: int) -> None:
+        """Begins the time anew, as after a failure that nobody has seen the end of."""
+        self._good_since_ns = now_ns
+
     def works(self, now_ns: int) -> bool:
         """Whether packets may leave through it."""
         return not self.bad and now_ns - self._good_since_ns >= self.hold_ns

@@ -135,6 +135,8 @@ class ProviderState:
             networks = map(IPv6Network, self.table.prefixes)
             own = {one.network_address.packed[:HIGH_OCTETS] for one in networks}
             signs = {sign for sign, highs in left.failed.items() if own & highs}
+            if own & left.unused:
+                self.liveness.wait(now_ns)
         why = {"gateway": NO_ANSWER}
         if self.table.check:
             why["check"] = f"{self.table.check} does not answer"

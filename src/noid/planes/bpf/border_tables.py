@@ -99,19 +99,21 @@ class Left(NamedTuple):
         bits: the length of every prefix; 0: there are none.
         prefixes: those that it had, without the names of their providers.
         failed: by sign, the prefixes whose uplinks it says are dead.
+        unused: those whose uplinks did not work, or had not been good for long enough.
     """
 
     manual: str = ""
     bits: int = 0
     prefixes: tuple[SitePrefix, ...] = ()
     failed: Mapping[str, frozenset[bytes]] = {}
+    unused: frozenset[bytes] = frozenset()
 
 
 def left_in(entry: bytes, prefixes: Iterable[bytes]) -> Left:
     """What stands in the entry of a choice, and in the rows of the table of prefixes."""
     rows = [PREFIX.unpack(one) for one in prefixes]
-    mask, *_ = CHOICE.unpack(entry)
-    *bits, name = CHOICE.unpack(entry)[4:]
+    mask, ours, _, _, *bits, name = CHOICE.unpack(entry)
+    works, _ = UPLINKS.unpack(ours)
     return Left(
         name.rstrip(b"\0").decode("ascii", errors="replace"),
         int.from_bytes(mask, "big").bit_count(),
@@ -124,4 +126,9 @@ def left_in(entry: bytes, prefixes: Iterable[bytes]) -> Left:
             sign: frozenset(high for row, (high, *_) in enumerate(rows) if one >> row & 1)
             for sign, one in zip(SIGNS, bits, strict=True)
         },
+        frozenset(
+            high
+            for row, (high, _, _, gone_s) in enumerate(rows)
+            if any(high) and not gone_s and not works >> row & 1
+        ),
     )
