@@ -50,7 +50,7 @@ class Liveness:
             self._good_since_ns = now_ns if before.bad else before._good_since_ns
 
     def wait(self, now_ns: int) -> None:
-        """Begins the time anew, as after a failure that nobody has seen the end of."""
+        """Begins the time anew, as after a failure whose end is not known."""
         self._good_since_ns = now_ns
 
     def works(self, now_ns: int) -> bool:
