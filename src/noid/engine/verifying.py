@@ -79,7 +79,8 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         was_settled = context.verification.settled
         for inquiry in _inquiries(context):
             questions = inquiry.receive(question, event.answer, context.peer_local)
-            core.ask(context, questions)
+            if questions:
+                core.ask(context, questions)
             if inquiry.failed and not core.is_timer_set(context, Timer.DNS_RETRY):
                 _retry_later(core, context)
         renewal = context.renewal
@@ -100,10 +101,10 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
             _settled(core, context)
 
 
-def _proofs(context: Context) -> tuple[tuple[Locator, ...], ...]:
+def _proofs(context: Context) -> tuple[object, ...]:
     """What Lsv(peer) depends on that the DNS changes."""
     verification = context.verification
-    return verification.proven, verification.remote, tuple(context.lapsing)
+    return verification.proven, verification.remote, context.lapsing
 
 
 def _hurry(core: Core, context: Context, proven: frozenset[Locator]) -> None:
@@ -127,7 +128,8 @@ def _replace(core: Core, context: Context, renewal: Verification) -> None:
 
 
 def _inquiries(context: Context) -> list[Verification]:
-    return [one for one in (context.verification, context.renewal) if one is not None]
+    renewal = context.renewal
+    return [context.verification] if renewal is None else [context.verification, renewal]
 
 
 def _retry_later(core: Core, context: Context) -> None:
