@@ -8,9 +8,12 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from noid.constants import MILLISECOND, SECOND
 from noid.flows.events import DatapathEvent, UlpPacketSeen, UnansweredPacket
 from noid.flows.flow import Flow
+from noid.host import subordinates
 from noid.locators import Locator, format_locator, parse_locator
 from tests.dns.conftest import ip
 from tests.planes.keeping import AID, Kept, keeping
@@ -190,3 +193,22 @@ class Reports:
 def _send_all(wanted: list[tuple[int, list[Locator]]]) -> None:
     for user, peers in wanted:
         send(user, peers)
+
+
+def test_the_containers_of_a_user_are_one_user(
+    pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "subuid"
+    path.write_text("mallory:100000:65536\n")
+    monkeypatch.setattr(subordinates, "SUBUID", path)
+
+    async def scenario(kept: Kept) -> None:
+        events = noted(kept, (*PEERS[:2], LAST))
+        send(100_000, PEERS[:1])
+        send(165_535, PEERS[1:2])
+        send(165_536, [LAST])
+        wanted = {PEERS[0]: 100_000, PEERS[1]: 100_000, LAST: 165_536}
+        await until(lambda: users(events).keys() == wanted.keys())
+        assert users(events) == wanted
+
+    keeping(pins, scenario)

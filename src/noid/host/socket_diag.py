@@ -21,6 +21,7 @@ from noid.host.messages import (
     replies,
     request,
 )
+from noid.host.subordinates import accountable
 from noid.locators import LOCATOR_OCTETS, Locator
 
 NETLINK_SOCK_DIAG: Final = 4
@@ -90,7 +91,7 @@ class SocketOwners:
         self._kernel.close()
 
     def of_client(self, protocol: int, server: Place, client: Place) -> int | None:
-        """The user id of the client of a server; None if there is no such socket on this host."""
+        """The user who is the client of a server; None if there is no such socket on this host."""
         if protocol == socket.IPPROTO_UDP:
             # "src and dst are swapped for historical reasons" (Linux, net/ipv4/udp_diag.c).
             return self._owner(protocol, server, client)
@@ -116,8 +117,7 @@ class SocketOwners:
             return None
         if HEADER.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY:
             return None
-        user: int = USER.unpack_from(answer, USER_AT)[0]
-        return user
+        return accountable(USER.unpack_from(answer, USER_AT)[0])
 
 
 def _listed(kernel: socket.socket, protocol: int) -> Iterator[bytes]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Converts reports of the programs to events of the engine. Pure."""
+"""Converts reports of the programs to events of the engine."""
 
 from noid.flows.events import (
     DatapathEvent,
@@ -11,6 +11,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownPeerSeen,
 )
+from noid.host.subordinates import accountable
 from noid.locators import Locator
 from noid.planes.bpf.copies import finished
 from noid.planes.bpf.layout import Report, ReportKind
@@ -34,9 +35,10 @@ def event_of(head: Report, copy: bytes) -> DatapathEvent | None:
         case ReportKind.LONG_UNPROVEN:
             return LongUnproven(local_label)
         case ReportKind.UNKNOWN_PEER:
-            return UnknownPeerSeen(Locator(head.source), head.user)
+            return UnknownPeerSeen(Locator(head.source), accountable(head.user))
         case ReportKind.PLAIN_PACKET if has_packet:
-            return UlpPacketSeen(finished(copy, head.segment_octets), head.user)
+            packet = finished(copy, head.segment_octets)
+            return UlpPacketSeen(packet, accountable(head.user))
         case ReportKind.UNANSWERED_PACKET if has_packet:
             packet = finished(copy, head.segment_octets)
             return UnansweredPacket(local_label, packet, head.silent_ns)
