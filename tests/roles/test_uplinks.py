@@ -33,6 +33,7 @@ from noid.roles.doubters import DOUBTERS_MAX
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.measuring import (
+    ANSWER_WAIT_IN_DOUBT_S,
     ANSWER_WAIT_MAX_S,
     ANSWER_WAIT_MIN_S,
     ANSWER_WAIT_UNMEASURED_S,
@@ -53,6 +54,7 @@ from tests.engine.network import A1, A2, B1, B2, X1, established
 from tests.waiting import until
 
 MANY = 100_000
+MS = 1_000_000
 
 
 def watch_of(host: Host, events: list[Input], changes: list[Change]) -> UplinkWatch:
@@ -335,6 +337,47 @@ def test_each_pair_is_waited_for_by_its_own_round_trip_also_if_the_answer_was_la
     assert wait_s((A1, B1)) == ANSWER_WAIT_MIN_S
     waits.take(PairMeasured(context.local_label, (A1, B1), 60_000_000_000, here=True))
     assert wait_s((A1, B1)) == ANSWER_WAIT_MAX_S
+
+
+@pytest.mark.parametrize(
+    ("round_trip_ms", "wait_s"),
+    [(1, ANSWER_WAIT_MIN_S), (20, 0.2), (100, ANSWER_WAIT_IN_DOUBT_S), (500, 1.0)],
+)
+def test_an_uplink_whose_round_trip_is_ten_times_as_long_at_once_is_not_down(
+    round_trip_ms: int, wait_s: float
+) -> None:
+    context, watch = heard([])
+    watch.take(PairMeasured(context.local_label, (A2, B2), round_trip_ms * MS, here=True))
+    in_doubt = watch.measuring.wait_s(context, (A2, B2), here=True, in_doubt=True)
+    assert in_doubt == pytest.approx(wait_s)
+
+
+@pytest.mark.slow
+def test_answers_that_are_late_by_a_full_queue_count_in_doubt() -> None:
+    async def play() -> None:
+        events: list[Input] = []
+        changes: list[Change] = []
+        host = established().a.host
+        (context,) = host.contexts
+        watch = watch_of(host, events, changes)
+        watch.heard_ns = lambda label: time.monotonic_ns()
+        loop = asyncio.get_running_loop()
+
+        def answer(event: Input) -> None:
+            if isinstance(event, MeasurePairs):
+                for pair in event.pairs:
+                    of = PairMeasured(event.local_label, pair, 20 * MS, event.here, returned=True)
+                    loop.call_later(0.25 if pair[0] == A2 else 0.0, watch.take, of)
+
+        watch.measuring.handle = answer
+        for pair in ((A2, B1), (A2, B2)):
+            for here in (False, True):
+                watch.take(PairMeasured(context.local_label, pair, 20 * MS, here=here))
+        watch.take(Switched(A1, B1, (A1, B1), (A1, B2), Cause.NOTHING_HEARD))
+        await watch._ask()
+        assert not changes
+
+    asyncio.run(play())
 
 
 @pytest.mark.slow

@@ -25,7 +25,12 @@ TIMES_APART_S: Final = 0.04
 """Between two requests over one pair in one measurement."""
 ROUND_TRIPS_WAITED: Final = 2
 """How long an answer is waited for, in round trips: the mean of the last one and those before."""
+ROUND_TRIPS_IN_DOUBT: Final = 10
+"""How long where the uplink would be down without it: a queue that fills makes the round trip
+many times as long at once."""
 ANSWER_WAIT_MIN_S: Final = 0.1
+ANSWER_WAIT_IN_DOUBT_S: Final = 0.3
+"""The longest such wait, unless the usual one is longer: an outage is to be shown in a second."""
 ANSWER_WAIT_MAX_S: Final = 2.0
 ANSWER_WAIT_UNMEASURED_S: Final = 1.0
 """How long where no round trip is known; over a satellite it takes 0.6 s."""
@@ -155,6 +160,7 @@ class Measuring:
         wait_s: float = 0.0,
         here: bool = False,
         gives_way: bool = False,
+        in_doubt: bool = False,
     ) -> list[Round]:
         """Sends requests over the pairs of contexts, and waits for the answers.
 
@@ -165,12 +171,16 @@ class Measuring:
             wait_s: how long the last answer is waited for; 0 for as long as it may well take.
             here: whether each answer is to use the pair of its request.
             gives_way: whether ``give_way`` ends it.
+            in_doubt: whether an uplink is down without an answer.
         """
         rounds = []
         news = asyncio.Event()
         for context in contexts:
             asked = pairs or pairs_of(context)
-            waits = {pair: wait_s or self.wait_s(context, pair, here=here) for pair in asked}
+            waits = {
+                pair: wait_s or self.wait_s(context, pair, here=here, in_doubt=in_doubt)
+                for pair in asked
+            }
             one = Round(context.local_label, dict.fromkeys(asked), here, waits, news=news)
             one.gives_way = gives_way
             rounds.append(one)
@@ -192,7 +202,7 @@ class Measuring:
                 one.is_ended = True
                 one.news.set()
 
-    def wait_s(self, context: Context, pair: Pair, *, here: bool) -> float:
+    def wait_s(self, context: Context, pair: Pair, *, here: bool, in_doubt: bool = False) -> float:
         """How long an answer is waited for."""
         label = context.local_label
         known_ns = self._kept_ns((label, pair, here))
@@ -201,8 +211,10 @@ class Measuring:
             known_ns = max(*others, context.expected.round_trip_ns) if any(others) else 0
         if not known_ns:
             return ANSWER_WAIT_UNMEASURED_S
-        usual_s = ROUND_TRIPS_WAITED * known_ns / 1e9
-        return min(max(usual_s, ANSWER_WAIT_MIN_S), ANSWER_WAIT_MAX_S)
+        known_s, wait_s = known_ns / 1e9, ANSWER_WAIT_MIN_S
+        if in_doubt:
+            wait_s = max(wait_s, min(ROUND_TRIPS_IN_DOUBT * known_s, ANSWER_WAIT_IN_DOUBT_S))
+        return min(max(ROUND_TRIPS_WAITED * known_s, wait_s), ANSWER_WAIT_MAX_S)
 
     def _kept_ns(self, key: tuple[int, Pair, bool]) -> int:
         """The round trip of a pair lately; 0 if it is not known."""

@@ -277,8 +277,8 @@ class UplinkWatch:
         """
         self.doubters.note_asked(contexts)
         there, back = await asyncio.gather(
-            self.measuring.measure(contexts, times=TIMES_IN_DOUBT),
-            self.measuring.measure(contexts, times=TIMES_IN_DOUBT, here=True),
+            self.measuring.measure(contexts, times=TIMES_IN_DOUBT, in_doubt=True),
+            self.measuring.measure(contexts, times=TIMES_IN_DOUBT, in_doubt=True, here=True),
         )
         found |= {one.label: one for one in back}
         unclear: list[Context] = []
