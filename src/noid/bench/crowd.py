@@ -9,6 +9,7 @@ is sent back. A peer's context is made from the model when the first packet for 
 """
 
 import argparse
+import contextlib
 import os
 import secrets
 import select
@@ -43,6 +44,9 @@ from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
 DEVICE: Final = "crowd"
+PRIORITY: Final = -15
+"""The peers are other machines: they do not wait for a processor behind the daemon. Otherwise each
+message would stand for seconds in the queue of the device."""
 PACKET_OCTETS_MAX: Final = 65_536
 CODEPOINTS: Final = Codepoints()
 PORTS: Final = struct.Struct("!HH")
@@ -182,6 +186,8 @@ def mirrored(memory: ContextRecord) -> ContextRecord:
 
 def main() -> int:
     """Answers until it is terminated."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     parser = argparse.ArgumentParser(prog="noid.bench.crowd", description=__doc__)
     parser.add_argument("model", type=Path, help="file with the context all others are like")
     model = msgspec.msgpack.decode(parser.parse_args().model.read_bytes(), type=ContextRecord)

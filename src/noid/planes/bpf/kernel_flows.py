@@ -22,6 +22,7 @@ from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
 from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.loading import Programs
+from noid.planes.bpf.segments import Segments
 from noid.planes.bpf.uses import Uses
 from noid.planes.default_sources import DefaultSources
 from noid.planes.inquiries import AT_ONCE, Inquiries
@@ -84,6 +85,7 @@ class FlowTables(SlowPath):
         self.dropping: asyncio.TimerHandle | None = None
         self.refreshing: asyncio.TimerHandle | None = None
         self.tables: dict[str, libbpf.Table] = {}
+        self.segments = Segments(self.tables, self.rewriter.by_label)
 
     def install(self, flow: Flow) -> None:
         """Installs a flow."""
@@ -425,30 +427,20 @@ class FlowTables(SlowPath):
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
         entry = self.tables["inbound"].find(layout.label_key(local_label))
-        in_kernel = layout.received_ns(entry) if entry is not None else 0
-        return max(in_kernel, super().received_ns(local_label))
+        return max(layout.received_ns(entry), super().received_ns(local_label))
 
     def heard_ns(self, local_label: int) -> int:
         """When a flow last received data or a keepalive, by the same clock; 0 if never."""
         entry = self.tables["inbound"].find(layout.label_key(local_label))
-        in_kernel = layout.heard_ns(entry) if entry is not None else 0
-        return max(in_kernel, super().heard_ns(local_label))
+        return max(layout.heard_ns(entry), super().heard_ns(local_label))
 
     def silence_ns(self, local_label: int) -> int:
         """How long packets of a flow have been unanswered; 0 if none are."""
-        flow = self.rewriter.by_label.get(local_label)
-        if flow is None:
-            return 0
-        sent = self.tables["outbound"].find(layout.aids_key(flow))
-        came = self.tables["inbound"].find(layout.label_key(local_label))
-        return layout.silence(sent, came, time.monotonic_ns())
+        return self.segments.silence_ns(local_label)
 
     def completed(self, event: UnansweredPacket) -> UnansweredPacket:
         """The event, with what the programs know of its flow."""
-        flow = self.rewriter.by_label.get(event.local_label)
-        sent = self.tables["outbound"].find(layout.aids_key(flow)) if flow is not None else None
-        came = self.tables["inbound"].find(layout.label_key(event.local_label))
-        clock = layout.clock_of(sent, came)
+        clock = layout.clock_of(*self.segments.entries(event.local_label))
         return replace(
             event,
             received_ns=self.received_ns(event.local_label),

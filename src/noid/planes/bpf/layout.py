@@ -283,14 +283,14 @@ def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
     return 0 if is_answered or not clock.unanswered_ns else now_ns - clock.unanswered_ns
 
 
-def received_ns(inbound: bytes) -> int:
-    """When a packet last arrived by an inbound entry; 0 if never."""
-    return Inbound.of(inbound).received_ns
+def received_ns(inbound: bytes | None) -> int:
+    """When a packet last arrived by an inbound entry; 0 if never, or without one."""
+    return Inbound.of(inbound).received_ns if inbound else 0
 
 
-def heard_ns(inbound: bytes) -> int:
-    """When data or a keepalive last arrived by an inbound entry; 0 if never."""
-    entry = Inbound.of(inbound)
+def heard_ns(inbound: bytes | None) -> int:
+    """When data or a keepalive last arrived by an inbound entry; 0 if never, or without one."""
+    entry = Inbound.of(inbound) if inbound else NO_INBOUND
     return max(entry.received_ns, entry.heard_ns)
 
 

@@ -47,7 +47,6 @@ from noid.planes.bpf.pins import (
 )
 from noid.planes.bpf.reports import event_of
 from noid.planes.bpf.segmenter import Segmenter
-from noid.planes.bpf.segments import Segments
 from noid.planes.receivers import divide
 from noid.planes.rows import NO_ROW, sums
 from noid.planes.slow_path import PlaneDependencies
@@ -98,7 +97,6 @@ class BpfPlane(FlowTables):
         self.is_started = False
         self.has_timers = timers
         self.ours: dict[Locator, int] = {}
-        self.segments = Segments(self.tables, self.rewriter.by_label)
         self.kernel_counts: libbpf.Table | None = None
         self.rings: list[libbpf.Reports] = []
 

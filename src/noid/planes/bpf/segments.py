@@ -66,6 +66,16 @@ class Segments:
         """The last segment of a flow; empty if none is stored, or it is too old."""
         return last_segment(self._tables["activities"], flow.local_label, layout.aids_key(flow))
 
+    def entries(self, local_label: int) -> tuple[bytes | None, bytes | None]:
+        """The entries of a flow in the tables `outbound` and `inbound`."""
+        flow = self._flows.get(local_label)
+        sent = self._tables["outbound"].find(layout.aids_key(flow)) if flow is not None else None
+        return sent, self._tables["inbound"].find(layout.label_key(local_label))
+
+    def silence_ns(self, local_label: int) -> int:
+        """How long packets of a flow have been unanswered; 0 if none are."""
+        return layout.silence(*self.entries(local_label), time.monotonic_ns())
+
     def scan(self, notify: Callable[[UnansweredPacket], None]) -> None:
         """Reports flows whose last segment stays unanswered, where the kernel has no timers."""
         self._timer = asyncio.get_running_loop().call_later(SCAN_INTERVAL_S, self.scan, notify)
@@ -81,9 +91,7 @@ class Segments:
         kept = _kept(self._tables["activities"], key)
         if flow is None or kept is None:
             return None
-        sent = self._tables["outbound"].find(layout.aids_key(flow))
-        came = self._tables["inbound"].find(key)
-        silent_ns = layout.silence(sent, came, time.monotonic_ns())
+        silent_ns = self.silence_ns(flow.local_label)
         if silent_ns <= max(flow.silence_ns, UNANSWERED_PATIENCE):
             return None
         return UnansweredPacket(
