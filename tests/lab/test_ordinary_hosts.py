@@ -74,6 +74,34 @@ def test_a_connection_starts_from_the_address_of_its_uplink_that_the_dns_has(
         conversation.echoes()
 
 
+@pytest.mark.parametrize("priority", [59, 1000], ids=["began later", "began before noid"])
+def test_a_vpn_of_everything_keeps_the_path_to_its_server(ordinary_lab: Lab, priority: int) -> None:
+    """wg-quick with AllowedIPs = ::/0: all packets but its own, which have a mark, take the VPN."""
+    lab = ordinary_lab
+    establish_context(lab)
+    run(
+        lab,
+        "ip tuntap add vpn0 mode tun",
+        "ip link set vpn0 up",
+        "ip -6 route add default dev vpn0 table 51820",
+        f"ip -6 rule add priority {priority} not fwmark 51820 table 51820",
+        f"ip -6 rule add priority {priority - 1} table main suppress_prefixlength 0",
+    )
+    ends = "goto 60" if priority < 60 else "goto 1001"
+    lab.wait_for("noid has seen it", lambda: f"{ends}\n" in _rules(lab), PATIENCE_S)
+    words = f"UDP6:[{locators('b')[0]}]:{UDP_PORT},setsockopt-int=1:36:51820"
+    with Conversation(lab, "a", ["socat", "-", words]) as vpn:
+        for number in (1, 2, 1):
+            vpn.echoes_at_last()
+            lab.cut(number)
+            vpn.echoes_at_last()
+            lab.heal(number)
+
+
+def _rules(lab: Lab) -> str:
+    return lab.run("a", ["ip", "-6", "rule"]).stdout
+
+
 def test_a_desktop_with_temporary_and_unique_local_addresses_keeps_its_connection(
     ordinary_lab: Lab,
 ) -> None:

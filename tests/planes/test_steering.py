@@ -3,7 +3,7 @@
 
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -20,6 +20,7 @@ from noid.planes.steering import (
     BY_OURS,
     BY_UPLINK,
     GATEWAY,
+    NO_TABLES,
     RULES_HEEDED_MAX,
     Steering,
     keep_rules,
@@ -329,6 +330,30 @@ def test_packets_of_noid_leave_by_the_uplink_of_their_source_in_spite_of_a_rule(
         assert ours_among(SECTION, found) == found
         usual = rules_of(SECTION, {}, by_source=by_source, tables=tables)
         assert not ours & usual, "no rule takes them"
+
+
+TUNNEL = Rule(0, table=51820, mark=51820, is_inverted=True)
+"""What wg-quick adds for a VPN of everything: all packets but its own."""
+
+
+def test_packets_of_noid_leave_as_those_of_a_vpn_of_everything() -> None:
+    first, last = SECTION.rule_priority, SECTION.rule_priority + 4
+    by_source = Rule(1001, table=101, source=A1)
+
+    def added(*others: Rule, tables: Mapping[Locator, int] = NO_TABLES) -> set[Rule]:
+        found = rules_of(SECTION, {}, by_source=True, others=others, tables=tables)
+        assert ours_among(SECTION, {*found, *others}) == found
+        return {one for one in found if one.priority <= first}
+
+    usual = Rule(first, GOTO, target=last, mark=SECTION.mark)
+    before = Rule(first - 8, GOTO, target=first, mark=SECTION.mark)
+    assert added(by_source) == {usual}
+    assert added(TUNNEL._replace(priority=first - 7), by_source) == {before, usual}
+    behind = TUNNEL._replace(priority=1000)
+    assert added(by_source, behind) == {usual._replace(target=by_source.priority)}
+    assert added(behind, by_source, tables={A1: 101}) == {usual}, "which has rules of its own"
+    assert added(behind) == {usual}, "no rule is left"
+    assert added(TUNNEL._replace(priority=first - 7, source=A1), by_source) == {usual}
 
 
 def test_a_packet_of_any_given_source_is_routed_as_without_noid() -> None:

@@ -24,6 +24,12 @@ The daemon removes P+3 when it ends. Rules of others may be for users, protocols
 So these rules apply to packets without a source as without noid, and noid's own packets leave by
 the uplink of their source: T is the table by which packets of other programs do.
 
+A VPN of everything has a rule for packets without its mark. noid's own packets leave as its packets
+do, which may be those of a flow:
+
+    V-1    from all fwmark MARK goto P           where V is the rule of the VPN, before ours
+    P      from all fwmark MARK goto W           where W is the rule after V, if V is behind ours
+
 ROW is that of the locator's uplink (rows.py). TABLE+ROW has a route for each peer of a
 context, and TABLE has one for each peer that programs may connect to, unless the host reaches it
 through a device that is not an uplink, such as that of a VPN.
@@ -350,16 +356,22 @@ def rules_of(
         others: every rule of the host.
         tables: for each locator whose packets leave by its own uplink, the table by which they do.
     """
+    others = sorted(others, key=lambda one: one.priority)
     first, table = section.rule_priority, section.table
     last = first + RULES - 1
     halves = ANY_SOURCE if by_source else ()
     later = [one for one in others if one.priority > last and not one.is_passing]
     heeded = islice((one for one in later if one.is_by_program and by_source), RULES_HEEDED_MAX)
+    tunnels = [one.priority for one in others if one.is_all_but(section.mark)]
+    earlier = [one for one in tunnels if 1 < one < first]
+    behind = max((one for one in tunnels if one > last and not tables), default=0)
+    target = min((one.priority for one in later if one.priority > behind > 0), default=last)
     own = {ROOT, os.getuid()}
     takes_ours = any(one.is_for_mark(section.mark) or any(map(one.is_for, own)) for one in later)
     return frozenset(
         {
-            Rule(first, GOTO, target=last, mark=section.mark),
+            *(Rule(one - 1, GOTO, target=first, mark=section.mark) for one in earlier[:1]),
+            Rule(first, GOTO, target=target, mark=section.mark),
             *(
                 Rule(first + 1, table=table + row, source=one, is_local=True)
                 for one, row in rows.items()
@@ -401,6 +413,7 @@ def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
         rule
         for rule in rules
         if rule in fixed
+        or (rule.priority <= first and rule.action == GOTO and rule.mark == section.mark)
         or (rule.priority == first + 1 and rule.table in tables)
         or (rule.priority == first + 2 and rule.target == last)
         or (rule.priority == last and rule.mark == section.mark)
