@@ -72,6 +72,19 @@ REVERTS = (
         "liveness",
     ),
     Revert(
+        "a request is taken for lost although the way back of the peer is silent",
+        (
+            (
+                "engine/searching.py",
+                "if found.by is not None and found.by != found.pair:",
+                "if found is None:",
+            ),
+            ("engine/searching.py", "is_missed = one.is_mutual and (", "is_missed = bool("),
+        ),
+        "turning",
+        "liveness",
+    ),
+    Revert(
         "an expired Update Request is not sent again",
         (
             (
