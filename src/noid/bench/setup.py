@@ -2,7 +2,6 @@
 """How many contexts two engines can set up in a second [draft §4.1]."""
 
 import argparse
-import gc
 import time
 
 from noid.bench.encounter import Client, Encounter
@@ -33,7 +32,6 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         watch(run, arguments.runs)
         encounter = Encounter(seed=run)
         clients = [encounter.client(number + 1) for number in range(arguments.contexts)]
-        gc.collect()  # else the collector looks through the new engines during the set-ups
         started_ns = time.process_time_ns()
         for client in clients:
             encounter.meet(client)
