@@ -19,14 +19,14 @@ import socket
 import statistics
 import struct
 import time
-from collections.abc import Iterator
 from typing import Final
 
 from noid.bench.encounter import CODEPOINTS
 from noid.bench.flood import init_of
+from noid.bench.volley import Volley
 from noid.constants import FLOW_LABEL_MASK
 from noid.lab import topology
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
 from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag
@@ -38,6 +38,8 @@ STEP_S: Final = 0.01
 """A machine that is too slow for the rates sends all kinds more slowly alike."""
 SITES: Final = 0x2001_0DB8_4000
 """The first source /48 of the strangers; no host has a route to it."""
+PRIORITY: Final = -15
+"""Of the attacker, which has a machine of its own elsewhere."""
 SEND_BUFFER_OCTETS: Final = 8 << 20
 ASK_EVERY_S: Final = 0.02
 ANSWER_TIMEOUT_S: Final = 2.0
@@ -50,19 +52,20 @@ class Stream:
     """One kind of packet.
 
     Args:
+        raw: the socket that sends them.
         per_second: how many should go.
         packets: those that go round.
     """
 
-    def __init__(self, per_second: int, packets: list[bytes]) -> None:
+    def __init__(self, raw: socket.socket, per_second: int, packets: list[bytes]) -> None:
         self.per_step = round(per_second * STEP_S)
         self.sent = 0
-        self._round = itertools.cycle(packets)
+        self._volley = Volley(raw, packets)
 
-    def step(self) -> Iterator[bytes]:
-        """The packets of one step."""
+    def step(self) -> None:
+        """Sends the packets of one step."""
+        self._volley.send(self.per_step)
         self.sent += self.per_step
-        return itertools.islice(self._round, self.per_step)
 
 
 def main() -> int:
@@ -83,22 +86,23 @@ def _end(*_: object) -> None:
 def flood(arguments: argparse.Namespace) -> None:
     """Sends all kinds by turns, each at its rate."""
     chance = random.Random(arguments.label)
-    streams = {
-        "inits": Stream(arguments.inits, [_init(chance) for _ in range(POOL)]),
-        "strangers": Stream(arguments.strangers, [_stranger(chance) for _ in range(POOL)]),
-        "requests": Stream(
-            arguments.requests, [_request(chance, arguments.label) for _ in range(POOL)]
-        ),
+    pools = {
+        "inits": [_init(chance) for _ in range(POOL)],
+        "strangers": [_stranger(chance) for _ in range(POOL)],
+        "requests": [_request(chance, arguments.label) for _ in range(POOL)],
     }
+    os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
-        places = {one: (format_locator(one), 0) for one in _locators(VICTIM)}
+        streams = {
+            name: Stream(raw, getattr(arguments, name), pool) for name, pool in pools.items()
+        }
         begun_s, begun_ns = time.monotonic(), time.process_time_ns()
         print("ready", flush=True)
         try:
             for number in itertools.count(1):
-                for packet in itertools.chain(*(one.step() for one in streams.values())):
-                    raw.sendto(packet, places[Locator(packet[24:40])])
+                for one in streams.values():
+                    one.step()
                 time.sleep(max(0, begun_s + number * STEP_S - time.monotonic()))
         finally:
             seconds = time.monotonic() - begun_s
