@@ -13,6 +13,7 @@ from noid.lab.topology import locators, site
 from tests.lab.conversations import (
     AGAIN_TIMEOUT_S,
     PATIENCE_S,
+    TCP_PORT,
     UDP_PORT,
     Conversation,
     await_carried,
@@ -24,6 +25,8 @@ from tests.lab.conversations import (
 SLAAC = "2001:db8:1:a:a00:27ff:fe00:1"
 """An address of provider 1 that is not in the DNS."""
 VIRTUAL = "2001:db8:1:a::99"
+TRANSLATED = "2001:db8:99::9"
+"""An address of no host."""
 PRIVATE = ("fd00:1::a", "fd00:2::a")
 LIFETIMES = "valid_lft 3600 preferred_lft 1800"
 
@@ -208,3 +211,31 @@ def test_programs_reach_the_host_that_has_taken_a_virtual_address(ordinary_lab: 
 
 def _is_kept(lab: Lab) -> bool:
     return "dev lo" in lab.run("a", ["ip", "-6", "route", "get", VIRTUAL]).stdout
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.CARRIER, Fault.ADMIN])
+def test_a_conversation_with_a_peer_behind_an_address_that_is_translated_goes_on(
+    ordinary_lab: Lab, fault: Fault
+) -> None:
+    """Nftables replaces the destination in the output hook, after the first look-up of the route.
+
+    Without noid the conversation ends with the path.
+    """
+    lab = ordinary_lab
+    run(
+        lab,
+        "nft add table ip6 t",
+        "nft add chain ip6 t out { type nat hook output priority -100 ; }",
+        f"nft add rule ip6 t out ip6 daddr {TRANSLATED} dnat to {locators('b')[0]}",
+    )
+    stream = ["socat", "-", f"TCP6:[{TRANSLATED}]:{TCP_PORT}"]
+    datagrams = ["socat", "-", f"UDP6:[{TRANSLATED}]:{UDP_PORT}"]
+    establish_context(lab)
+    with Conversation(lab, "a", stream) as tcp_one, Conversation(lab, "a", datagrams) as udp_one:
+        for number in (1, 2, 1):
+            await_carried(lab, tcp_one)
+            udp_one.echoes_at_last()
+            lab.cut(number, fault)
+            tcp_one.echoes()
+            udp_one.echoes_at_last()
+            lab.heal(number)
