@@ -390,6 +390,35 @@ def test_no_reload_loses_a_packet(site: Site, change: Callable[[str], str]) -> N
         assert not lost, f"{len(lost)} of {max(answered)}"
 
 
+COUNTED = """table ip6 seen {{
+chain c {{ type filter hook prerouting priority 0; iif cust ip6 {what}; }}; }}"""
+
+
+def test_no_reload_lets_a_refused_packet_pass(site: Site) -> None:
+    """With another mark the rule that answers and the programs change one after the other."""
+    text = site.config.read_text(encoding="utf-8")
+    check = 'check = "2001:db8:e001::1"\ncheck_interval_s = 0.05'
+    dead = text.replace('uplink = "wan1"', f'uplink = "wan1"\n{check}')
+    site.type("isp1", f"nft '{COUNTED.format(what='daddr 2001:db8:e001::1 drop')}'")
+    site.reload(dead)
+    site.leaves_by("two", "two")
+    kept = dead.replace("check_interval_s = 0.05", "check_interval_s = 3600")
+    site.reload(kept)
+    site.type("isp1", "nft delete table ip6 seen")
+    site.leaves_by("two", "two")
+    source = address(1, HOST)
+    site.type("isp1", f"nft '{COUNTED.format(what=f'saddr {source} counter')}'")
+    ping = site.stay(HOST, f"ping -n -i0.001 -I {source} {TARGET}")
+    for _ in range(RELOADS):
+        site.reload(CHANGES["another mark"](kept))
+        site.reload(kept)
+    ping.end()
+    assert "packets 0 bytes 0" in site.type("isp1", "nft list table ip6 seen")
+    site.type("isp1", "nft delete table ip6 seen")
+    site.reload(text)
+    site.leaves_by("one", "two")
+
+
 def test_a_line_that_flaps_is_not_used_until_it_stays(site: Site) -> None:
     text = site.config.read_text(encoding="utf-8")
     site.reload(text.replace("hold_s = 0.2", "hold_s = 3600"))

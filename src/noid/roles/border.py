@@ -277,10 +277,13 @@ class Border:
         is_first = self._told is None
         if is_first:
             self.decide()  # before the first packet meets the programs
-            self._trouble("answer", border_host.begin_answer(self.config.border))
+            self._trouble("answer", border_host.begin_answer(self.config.border, self.record.mark))
         lans = [links[name] for name in self.config.border.lans if name in links]
         uplinks = [one.link for one in self.providers if one.link is not None]
         self.plane.attach(lans, uplinks)
+        if self.record.mark not in (0, self.config.border.mark):
+            self._trouble("answer", border_host.begin_answer(self.config.border))
+        self.record.mark = self.config.border.mark
         border_host.keep_routes(self.config, {one.table.name: one.route for one in self.providers})
         missing = [name for name in self.config.border.lans if name not in links]
         self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")

@@ -7,7 +7,7 @@ Each is compared with the kernel's state, and restored if others have removed it
 import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
@@ -149,14 +149,18 @@ def keep_answer(section: BorderSection) -> bool:
     return True
 
 
-def begin_answer(section: BorderSection) -> str:
+def begin_answer(section: BorderSection, former_mark: int = 0) -> str:
     """See ``keep_answer``, at the start: replaces the rules of an earlier daemon.
+
+    Args:
+        section: the configuration.
+        former_mark: a mark that programs which are still attached may set; 0: there is none.
 
     Returns:
         What is wrong if it cannot be done; empty if nothing is.
     """
     try:
-        _put_answer(section)
+        _put_answer(section, former_mark)
     except Unsupported:
         return NO_NFT
     except ShimError as error:
@@ -172,19 +176,20 @@ def end_answer() -> list[str]:
     return []
 
 
-def _put_answer(section: BorderSection) -> None:
+def _put_answer(section: BorderSection, former_mark: int = 0) -> None:
     """Puts the rules; without one that not every kernel has, if this one refuses it."""
     names = {one.uplink for one in section.providers} - {*section.lans, ""}
     known = ", ".join(f'"{one}"' for one in sorted(filter(PLAIN_NAME.fullmatch, names)))
     # An answer to a former prefix that no LAN has would go to its next owner.
     outside = f"fib saddr oifname {{ {known} }} drop" if known else ""
+    marks = {section.mark, former_mark or section.mark}
     try:
-        _run_answer(section.mark, outside)
+        _run_answer(marks, outside)
     except PlatformError:
-        _run_answer(section.mark, "")
+        _run_answer(marks, "")
 
 
-def _run_answer(mark: int, outside: str) -> None:
+def _run_answer(marks: Collection[int], outside: str) -> None:
     lan, sender = (
         f"limit rate over {share}/second burst {share} packets"
         for share in (LAN_SHARE, 2 * SENDER_SHARE)
@@ -205,7 +210,7 @@ table ip6 {NFT_TABLE} {{
   }}
   chain refused {{
     type filter hook prerouting priority {NFT_PRIORITY}; policy accept;
-    meta mark != {mark} accept
+    meta mark != {{ {", ".join(map(str, marks))} }} accept
     {outside}
     iif . ip6 saddr @senders drop
     update @lans {{ iif {lan} }} drop

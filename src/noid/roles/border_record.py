@@ -42,6 +42,8 @@ class Record:
         """That of each provider at the last reload: a prefix may be replaced, a name stays."""
         self.place: Place | None = None
         """Where the configuration before the last reload had its rules, routes and pins."""
+        self.mark = 0
+        """The mark of refused packets before the last reload; 0: there was none."""
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_MAX)
         self.publish: Publish = lambda event: None
         """Is given each event; the daemon sets it to send them to the monitors."""
