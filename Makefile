@@ -17,6 +17,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# noid with what its commands need, and the same with the tools of its developers.
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 # Each daemon of a lab would compile noid anew.
@@ -33,7 +35,7 @@ SEED ?= 1
 
 .PHONY: demo test check help lint fuzz differential mutation wheel deb docs clean debian
 
-demo: debian $(READY)
+demo: debian $(RUNS)
 	$(BIN)/noid lab demo
 
 # A file is run by one process. First what is not a lab, and labs that wait for nothing; then the
@@ -72,10 +74,11 @@ mutation: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" HYPOTHESIS_PROFILE=ci nice -n 15 $(BIN)/mutmut run --max-children 1
 	@$(BIN)/python scripts/mutation-score --survivors
 
-wheel: $(READY)
+wheel: $(RUNS)
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-deb: debian $(READY)
+deb: debian $(RUNS)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[deb]'
 	$(BIN)/python scripts/make-deb dist
 
 docs: $(READY)
@@ -86,8 +89,12 @@ docs: $(READY)
 debian:
 	@scripts/install-debian-packages
 
-$(READY): pyproject.toml scripts/make-venv hatch_build.py $(wildcard src/noid/planes/bpf/programs/*.[ch])
+$(RUNS): pyproject.toml scripts/make-venv hatch_build.py $(wildcard src/noid/planes/bpf/programs/*.[ch])
 	@scripts/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+$(READY): $(RUNS)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 clean:
