@@ -16,6 +16,7 @@ from noid.lab.borders import BorderDaemon, border_daemons
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
 from noid.lab.topology import BORDER, site
+from tests.lab.test_border import TABLE
 
 PROGRAMS = Path("/var/lib/noid-tests/programs/usr/sbin")
 HOOK = Path(__file__).parents[2] / "contrib" / "border" / "dhcpcd-hook"
@@ -74,8 +75,9 @@ class Delegation:
         return False
 
     def routes(self, prefix: str) -> bool:
-        """Whether the border has a rule for sources of a prefix."""
-        return f"51:\tfrom {prefix} lookup" in self.lab.run(BORDER, ["ip", "-6", "rule"]).stdout
+        """Whether the border has a route for sources of a prefix."""
+        words = ["ip", "-6", "route", "show", "table", str(TABLE)]
+        return f"default from {prefix} via" in self.lab.run(BORDER, words).stdout
 
 
 @pytest.fixture
@@ -104,10 +106,10 @@ def test_a_delegated_prefix_comes_to_the_border_and_changes(delegation: Delegati
         server, client = delegation.serve(prefix), delegation.ask()
         lab.wait_for(f"it has {prefix}", partial(delegation.has, FIRST, prefix), PATIENCE_S)
         border.await_leaves_by("isp1", "isp2")
-        lab.wait_for("its rule", partial(delegation.routes, prefix), PATIENCE_S)
+        lab.wait_for("its route", partial(delegation.routes, prefix), PATIENCE_S)
         client.end()
         server.end()
-    lab.wait_for("no rule of the old one", lambda: not delegation.routes(OLD), PATIENCE_S)
+    lab.wait_for("no route of the old one", lambda: not delegation.routes(OLD), PATIENCE_S)
     border.stop()
     border.start()
     assert delegation.has(FIRST, NEW)
