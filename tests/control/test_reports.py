@@ -45,6 +45,7 @@ from noid.engine.events import (
     Switched,
     UnwatchPeer,
     WatchPeer,
+    WidenPath,
 )
 from noid.engine.state import State
 from noid.shares.policy import POLICY, Standing
@@ -154,6 +155,7 @@ ORDERS: list[Output] = [
     RememberLater(1),
     PairMeasured(1, (A1, B1), 1),
     PeerDoubts(1),
+    WidenPath(A1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]
 
