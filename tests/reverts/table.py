@@ -163,7 +163,7 @@ REVERTS = (
             ),
         ),
         "walk-2x2",
-        "never worse than plain",
+        "liveness",
     ),
     Revert(
         "data moves Lp(peer) although the peer has proven to send from there",
