@@ -32,8 +32,10 @@ REQUEST_WAIT_S: Final = 5.0
 KEPT_S: Final = 0.1
 """How long the same text is an answer at least."""
 KEPT_TIMES: Final = 9
-"""How often as long as it took to make, so that texts take a tenth of the daemon's time at most:
-any user of this host may ask without a pause."""
+"""How often as long as it took to make, up to KEPT_MAX_S: texts take a tenth of the daemon's time,
+or one is made each second. Any user of this host may ask without a pause."""
+KEPT_MAX_S: Final = 1.0
+"""How long the same text is an answer at most, also while the daemon waits for a processor."""
 CLIENTS_MAX: Final = 8
 """Connections at one time, shared between clients; one more of the largest client is refused."""
 HEAD_END: Final = b"\r\n\r\n"
@@ -225,10 +227,11 @@ class MetricsServer:
     def _kept_text(self) -> bytes:
         """The metrics of a moment ago: who asks all the time takes little time of the daemon."""
         if time.monotonic() >= self._kept_until_s:
-            began_s = time.thread_time()
+            began_s = time.monotonic()
             self._made = self.text()
-            took_s = time.thread_time() - began_s  # without waits for a processor
-            self._kept_until_s = time.monotonic() + max(KEPT_S, KEPT_TIMES * took_s)
+            ended_s = time.monotonic()
+            kept_s = min(max(KEPT_S, KEPT_TIMES * (ended_s - began_s)), KEPT_MAX_S)
+            self._kept_until_s = ended_s + kept_s
         return self._made
 
     def _answer_now(self, connection: socket.socket) -> bytes | None:
