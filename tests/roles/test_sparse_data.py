@@ -6,8 +6,8 @@ import pytest
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs
 from noid.engine.history import Pair
-from noid.roles.sparse_data import CONTEXTS_MAX, REST_NS, SparseData
-from tests.engine.network import A1, A2, B1, B2, START_NS, Network, established
+from noid.roles.sparse_data import CONTEXTS_MAX, LATE_NS, REST_LATE_NS, REST_NS, SparseData
+from tests.engine.network import A2, B2, Network, established
 
 WAIT_S = 0.1
 WAIT_NS = 100_000_000
@@ -21,13 +21,14 @@ class Scene:
         self.network: Network = established()
         (self.context,) = self.network.a.host.contexts
         self.asked: list[Input] = []
-        self.silence_ns = 0
+        self.silence_ns = self.heard_ns = 0
         self.sparse = SparseData(
             self.network.a.host,
             latest=self.latest,
             silence_ns=lambda label: self.silence_ns,
+            heard_ns=lambda label: self.heard_ns,
             wait_s=self.wait_s,
-            handle=self.asked.append,
+            handle=self.ask,
         )
 
     def latest(self, count: int) -> list[int]:
@@ -38,10 +39,15 @@ class Scene:
         assert (context, pair, here) == (self.context, context.pair, True)
         return WAIT_S
 
-    def look(self, now_ns: int) -> int:
-        """How many questions are asked."""
+    def ask(self, event: Input) -> None:
+        self.asked.append(event)
+        self.network.give(self.network.a, event)
+
+    def look(self, after_ns: int = 0) -> int:
+        """How many questions are asked after a time."""
+        self.network.run(after_ns)
         self.asked.clear()
-        self.sparse.look(now_ns)
+        self.sparse.look(self.network.now_ns)
         return len(self.asked)
 
 
@@ -52,23 +58,46 @@ def scene() -> Scene:
 
 def test_a_packet_without_an_answer_causes_one_question(scene: Scene) -> None:
     for scene.silence_ns in (0, WAIT_NS - 1):
-        assert not scene.look(START_NS)
+        assert not scene.look()
     scene.silence_ns = WAIT_NS
-    assert scene.look(START_NS)
+    assert scene.look()
     assert scene.asked == [MeasurePairs(scene.context.local_label, (), suspects=True)]
-    assert not scene.look(START_NS + REST_NS - 1), "the law of quiet"
-    assert scene.look(START_NS + REST_NS)
+    scene.heard_ns = scene.network.now_ns + LATE_NS  # the next packet of the peer is no answer
+    assert not scene.look(REST_NS - 1), "the law of quiet"
+    assert scene.look(1)
+
+
+def test_after_a_late_answer_the_pair_is_asked_again_sooner(scene: Scene) -> None:
+    scene.silence_ns = WAIT_NS
+    assert scene.look()
+    scene.heard_ns = scene.network.now_ns + LATE_NS - 1
+    assert not scene.look(LATE_NS)
+    scene.heard_ns += SECOND
+    assert not scene.look(REST_LATE_NS - LATE_NS - 1), "the law of quiet"
+    assert scene.look(1)
+
+
+def test_a_question_that_the_engine_refuses_is_asked_again(scene: Scene) -> None:
+    label = scene.context.local_label
+    scene.network.give(scene.network.a, MeasurePairs(label, (), suspects=True))
+    scene.network.run(WAIT_NS // 2)  # it was a false alarm
+    scene.silence_ns = WAIT_NS
+    scene.look()
+    assert scene.context.search is None
+    scene.look(SECOND)
+    assert scene.context.search is not None
 
 
 def test_after_a_question_that_was_right_the_next_pair_is_asked_at_once(scene: Scene) -> None:
     scene.silence_ns = WAIT_NS
-    assert scene.look(START_NS)
-    scene.context.local_locator, scene.context.peer_locator = A2, B2
-    scene.silence_ns = 0
-    assert not scene.look(START_NS + 1)
-    scene.context.local_locator, scene.context.peer_locator = A1, B1
+    scene.network.kill_provider(1)
+    assert scene.look()
+    scene.network.run(SECOND // 2)
+    assert scene.context.pair == (A2, B2)
+    scene.silence_ns = SECOND // 2 + WAIT_NS
+    assert not scene.look(), "the packet was sent over the pair before"
     scene.silence_ns = WAIT_NS
-    assert scene.look(START_NS + 2)
+    assert scene.look()
 
 
 def test_a_context_that_searches_is_not_asked(scene: Scene) -> None:
@@ -77,7 +106,7 @@ def test_a_context_that_searches_is_not_asked(scene: Scene) -> None:
     scene.network.give(scene.network.a, MeasurePairs(label, (), suspects=True))
     assert scene.context.search is not None
     scene.silence_ns = SECOND
-    assert not scene.look(START_NS)
+    assert not scene.look()
 
 
 def test_a_question_about_a_pair_that_failed_moves_the_context(scene: Scene) -> None:

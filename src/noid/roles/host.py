@@ -279,6 +279,7 @@ class Daemon:
             self.host,
             latest=self.uplinks.sampling.latest,
             silence_ns=self.plane.silence_ns,
+            heard_ns=self.plane.heard_ns,
             wait_s=self.uplinks.measuring.wait_s,
             handle=self.driver.handle,
         )

@@ -5,7 +5,8 @@ The plane reports silence when the next packet is sent, and after a multiple of 
 between packets of the peer. A program that sends once a second would wait for seconds. Therefore
 the contexts that were measured last are looked at often, and one whose packet is not answered
 within a few round trips suspects its pair. Some packets draw no answer: after such a question a
-context is not asked again for a time, unless it has changed its pair. So the law of quiet holds.
+context is not asked again for a time, unless it has changed its pair. The time is shorter if the
+answer was late, as on a busy machine. So the law of quiet holds.
 """
 
 import asyncio
@@ -23,6 +24,10 @@ CONTEXTS_MAX: Final = 4
 """Contexts that are looked at: if an uplink fails, some of them notice it."""
 REST_NS: Final = 60_000_000_000
 """After a question, so long none is asked about the same pair."""
+LATE_NS: Final = 500_000_000
+"""Data or a keepalive of the peer that comes so soon after a question is a late answer."""
+REST_LATE_NS: Final = 10_000_000_000
+"""After a question whose packet was answered late, so long none is asked about the same pair."""
 QUESTIONS_MAX: Final = 256
 """Questions that are remembered; the oldest are forgotten."""
 
@@ -40,10 +45,12 @@ class Question(NamedTuple):
     Attributes:
         pair: which.
         asked_ns: when.
+        rest_ns: for how long none is asked about that pair again.
     """
 
     pair: Pair
     asked_ns: int
+    rest_ns: int = REST_NS
 
 
 class SparseData:
@@ -53,6 +60,7 @@ class SparseData:
         host: the engine.
         latest: returns the contexts that were measured last, by F(local).
         silence_ns: how long packets of a context have been unanswered, by F(local).
+        heard_ns: when a context last received data or a keepalive, by F(local).
         wait_s: how long an answer over a pair may take.
         handle: takes events for the engine.
     """
@@ -63,11 +71,13 @@ class SparseData:
         *,
         latest: Callable[[int], Iterable[int]],
         silence_ns: Callable[[int], int],
+        heard_ns: Callable[[int], int],
         wait_s: WaitS,
         handle: Callable[[Input], None],
     ) -> None:
         self.host, self.latest = host, latest
-        self.silence_ns, self.wait_s, self.handle = silence_ns, wait_s, handle
+        self.silence_ns, self.heard_ns = silence_ns, heard_ns
+        self.wait_s, self.handle = wait_s, handle
         self._questions: dict[int, Question] = {}
 
     async def watch(self) -> None:
@@ -85,16 +95,29 @@ class SparseData:
 
     def _look_at(self, context: Context, now_ns: int) -> None:
         label = context.local_label
-        before = self._questions.get(label)
-        if before is not None and before.pair != context.pair:
-            del self._questions[label]  # it was right to ask
-        elif before is not None and now_ns < before.asked_ns + REST_NS:
+        if self._rests(context, now_ns):
             return
         silent_ns = self.silence_ns(label)
         if not silent_ns or silent_ns < self.wait_s(context, context.pair, here=True) * 1e9:
             return
-        self._questions.pop(label, None)
+        if now_ns - silent_ns < context.history_of(context.pair).used_ns:
+            return  # that packet was sent over the pair before
+        self.handle(MeasurePairs(label, (), suspects=True))
+        if context.search is None:
+            return  # its pair was asked just before, so the engine refuses
         self._questions[label] = Question(context.pair, now_ns)
         while len(self._questions) > QUESTIONS_MAX:
             del self._questions[next(iter(self._questions))]
-        self.handle(MeasurePairs(label, (), suspects=True))
+
+    def _rests(self, context: Context, now_ns: int) -> bool:
+        """Whether the pair in use is not to be asked yet."""
+        label = context.local_label
+        before = self._questions.get(label)
+        if before is None:
+            return False
+        if 0 < self.heard_ns(label) - before.asked_ns < LATE_NS:
+            before = self._questions[label] = before._replace(rest_ns=REST_LATE_NS)
+        if before.pair == context.pair and now_ns < before.asked_ns + before.rest_ns:
+            return True
+        del self._questions[label]  # it was right to ask, or is long ago
+        return False
