@@ -45,8 +45,8 @@ from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
 DEVICE: Final = "crowd"
 PRIORITY: Final = -15
-"""The peers stand for other machines, which do not share a processor with the daemon. Before this was
-set, contexts were silent for 5 s after the fault in some runs on a busy machine."""
+"""The peers stand for other machines, which do not share a processor with the daemon. Before this
+was set, contexts were silent for 5 s after the fault in some runs on a busy machine."""
 PACKET_OCTETS_MAX: Final = 65_536
 CODEPOINTS: Final = Codepoints()
 PORTS: Final = struct.Struct("!HH")
