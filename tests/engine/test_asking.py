@@ -21,7 +21,7 @@ from noid.constants import (
     TOLERANCE_TIME,
 )
 from noid.engine.causes import Cause
-from noid.engine.events import LocatorsChanged, SendAgain, Switched
+from noid.engine.events import LocatorsChanged, MeasurePairs, SendAgain, Switched
 from noid.engine.history import History
 from noid.engine.state import Path, Timer
 from noid.engine.switching import switch
@@ -203,6 +203,22 @@ def test_a_request_that_only_the_way_back_has_lost_is_none_that_the_pair_loses()
     assert (history.misses, history.unheard) == (0, 0)
 
 
+def test_a_loss_is_one_of_the_pair_in_use_although_the_peer_measures_others() -> None:
+    network = established()
+    network.run(SECOND)
+    for lost in range(1, 3):
+        label = network.a.context.local_label
+        network.give(network.a, MeasurePairs(label, ((A2, B2),), here=True))
+        network.run(SECOND)
+        network.b.outputs.clear()
+        network.give(network.b, silence(network.b))
+        network.wire.clear()
+        network.run(SECOND)
+        assert path_of(network.b) is Path.STEADY
+        assert network.b.context.history_of(PAIR).misses == lost
+    assert asked(network.b) == [PAIR] * 2
+
+
 def test_a_request_to_a_peer_that_sends_by_another_pair_is_not_lost_by_this_one() -> None:
     network = suspected()
     network.wire.clear()
@@ -210,8 +226,7 @@ def test_a_request_to_a_peer_that_sends_by_another_pair_is_not_lost_by_this_one(
     context = network.b.context
     assert context.history_of(PAIR).misses == 1
     other = (B2, A2)
-    heard = context.history_of(other)._replace(heard_ns=network.now_ns)
-    context.note(other, heard)
+    context.hear(other, network.now_ns, in_slot=True)
     network.give(network.b, silence(network.b))
     network.wire.clear()
     network.run(SECOND)

@@ -377,11 +377,10 @@ class Context:
             self.first_round_trip_ns, before = 0, before._replace(round_trip_ns=first_ns)
         self.note(pair, before.measured(round_trip_ns))
 
-    def hear(self, pair: Pair, at_ns: int, *, in_slot: bool) -> None:
+    def hear(self, pair: Pair, at_ns: int, *, in_slot: bool, measures: bool = False) -> None:
         """Notes that an authentic message arrived over a pair, and in which form."""
-        before = self.history_of(pair)
-        latest = before._replace(heard_ns=at_ns) if in_slot else before._replace(plain_ns=at_ns)
-        self.note(pair, latest)
+        heard = self.history_of(pair).heard(at_ns, in_slot=in_slot, measures=measures)
+        self.note(pair, heard)
 
     def marks_of(self, locator: Locator) -> int:
         """The marks that the peer gives to one of its locators."""

@@ -25,6 +25,8 @@ class History(NamedTuple):
     Attributes:
         heard_ns: when an authentic message last came over it in the form of data.
         plain_ns: when one last came over it in the plain form.
+        message_ns: when one last came over it in the form of data that was no measurement of the
+            peer's: its measurements go over pairs that it does not use.
         round_trip_ns: how long an answer takes, smoothed; 0 until measured.
         variation_ns: by how much that varies, smoothed (RFC 6298 §2).
         alarms: how often lately it was suspected and found to work.
@@ -45,6 +47,7 @@ class History(NamedTuple):
 
     heard_ns: int = 0
     plain_ns: int = 0
+    message_ns: int = 0
     round_trip_ns: int = 0
     variation_ns: int = 0
     alarms: int = 0
@@ -66,6 +69,12 @@ class History(NamedTuple):
     def latest_ns(self) -> int:
         """When a message last came over it, in either form."""
         return max(self.heard_ns, self.plain_ns)
+
+    def heard(self, at_ns: int, *, in_slot: bool, measures: bool) -> "History":
+        """After an authentic message over the pair."""
+        if not in_slot:
+            return self._replace(plain_ns=at_ns)
+        return self._replace(heard_ns=at_ns, message_ns=self.message_ns if measures else at_ns)
 
     def loses_data(self, now_ns: int, within_ns: int = PEER_UNABLE_MAX) -> bool:
         """Whether data was lost over it lately, so that an answer proves nothing about data."""

@@ -89,7 +89,7 @@ def heard(
     measures also while our data does not arrive.
     """
     pair = event.destination, event.source
-    context.hear(pair, core.now_ns, in_slot=event.in_slot)
+    context.hear(pair, core.now_ns, in_slot=event.in_slot, measures=measures)
     if measures:
         return
     if acknowledges or event.source in (context.peer_locator, context.peer_source):

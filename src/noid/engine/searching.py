@@ -128,9 +128,9 @@ def search(
 
 
 def _is_mutual(context: Context) -> bool:
-    """Whether the peer was last heard over the pair in use."""
-    latest_ns = max((one.heard_ns for one in context.history.values()), default=0)
-    return context.history_of(context.pair).heard_ns >= latest_ns
+    """Whether the peer was last heard over the pair in use, apart from its measurements."""
+    latest_ns = max((one.message_ns for one in context.history.values()), default=0)
+    return context.history_of(context.pair).message_ns >= latest_ns
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
