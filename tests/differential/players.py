@@ -34,7 +34,7 @@ WINDOW = layout.COUNT.size * 2
 USER = layout.COUNT.size * 2
 KINDS = 8
 SENTINEL_LABEL = 0x7FFFF
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 LINK = bytes((2, 0, 0, 0, 0, 1))
 
 

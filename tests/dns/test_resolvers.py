@@ -165,7 +165,7 @@ def test_the_resolver_that_answered_goes_first_the_next_time(pretend: Pretend) -
         await client.ask(HOST)
         await client.ask(Question(Kind.LOCATORS, "other.example.test"))
 
-    with_upstream(scenario, pretend(dead), pretend(good))
+    with_upstream(scenario, pretend(dead), pretend(good), hedge_s=1.0)
     assert seen == ["dead", "good", "good"]
 
 
@@ -238,7 +238,7 @@ async def ask_through_a_dead_provider(mark: int) -> tuple[list[Answer], list[str
         listening.bind((RESOLVER, 53))
         server = asyncio.create_task(answer_only(listening, ALIVE, sources))
         client = Upstream(
-            [(RESOLVER, 53)], Codepoints(), lambda: locators(DEAD, ALIVE), mark, hedge_s=0.2
+            [(RESOLVER, 53)], Codepoints(), lambda: locators(DEAD, ALIVE), mark, hedge_s=1.0
         )
         questions = [HOST, Question(Kind.LOCATORS, f"again.{NAME}")]
         answers = [await client.ask(question) for question in questions]
