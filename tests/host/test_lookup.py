@@ -24,6 +24,7 @@ RULES = (
     "priority 1003 fwmark 0x100/0xff00 iif lo prohibit",
     "priority 1004 iif up1 dport 80 lookup 77",
     "priority 1005 from 2001:db8:1::/48 lookup 77",
+    "priority 1006 oif up1 fwmark 0x100 ipproto 255 lookup 77",
 )
 
 
@@ -63,10 +64,11 @@ def test_a_rule_is_read_with_everything_it_selects_by_and_added_again() -> None:
         assert there[1002].destination_ports == (53, 53)
         assert (there[1003].mark, there[1003].mask) == (0x100, 0xFF00)
         assert there[1004].is_passing
-        assert [one for one in there if there[one].is_by_program] == [1000, 1001, 1002]
+        assert (there[1006].device, there[1006].protocol) == ("up1", socket.IPPROTO_RAW)
+        assert [one for one in there if there[one].is_by_program] == [1000, 1001, 1002, 1006]
         network = HostNetwork()
         try:
-            again = {there[one]._replace(priority=one + 500) for one in (1000, 1001, 1002, 1003)}
+            again = {there[one]._replace(priority=one + 500) for one in (*range(1000, 1004), 1006)}
             network.add_rules(again)
             assert again <= set(network.rules())
             network.remove_rules(again)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from noid.config import PlaneSection
 from noid.errors import PlatformError
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
@@ -28,6 +29,11 @@ VIRTUAL = "2001:db8:1:a::99"
 TRANSLATED = "2001:db8:99::9"
 """An address of no host."""
 PRIVATE = ("fd00:1::a", "fd00:2::a")
+IN_VPN = "fd77::2"
+VPN_MARK = 51820
+MARK = PlaneSection().mark
+RESOLVER = "2001:db8:77::53"
+"""An address of no host, as that of a resolver within the VPN."""
 LIFETIMES = "valid_lft 3600 preferred_lft 1800"
 
 
@@ -77,28 +83,63 @@ def test_a_connection_starts_from_the_address_of_its_uplink_that_the_dns_has(
         conversation.echoes()
 
 
-@pytest.mark.parametrize("priority", [59, 1000], ids=["began later", "began before noid"])
-def test_a_vpn_of_everything_keeps_the_path_to_its_server(ordinary_lab: Lab, priority: int) -> None:
-    """wg-quick with AllowedIPs = ::/0: all packets but its own, which have a mark, take the VPN."""
-    lab = ordinary_lab
+@pytest.fixture
+def vpn_rule(ordinary_lab: Lab, request: pytest.FixtureRequest) -> int:
+    """The priority of the rule of a VPN of everything on host a, which noid has noticed.
+
+    wg-quick with AllowedIPs = ::/0: all packets but its own, which have a mark, take the VPN.
+    """
+    lab, priority = ordinary_lab, int(request.param)
     establish_context(lab)
     run(
         lab,
         "ip tuntap add vpn0 mode tun",
         "ip link set vpn0 up",
-        "ip -6 route add default dev vpn0 table 51820",
-        f"ip -6 rule add priority {priority} not fwmark 51820 table 51820",
+        f"ip -6 addr add {IN_VPN}/128 dev vpn0 nodad",
+        f"ip -6 route add default dev vpn0 table {VPN_MARK}",
+        f"ip -6 rule add priority {priority} not fwmark {VPN_MARK} table {VPN_MARK}",
         f"ip -6 rule add priority {priority - 1} table main suppress_prefixlength 0",
     )
-    ends = "goto 60" if priority < 60 else "goto 1001"
-    lab.wait_for("noid has seen it", lambda: f"{ends}\n" in _rules(lab), PATIENCE_S)
-    words = f"UDP6:[{locators('b')[0]}]:{UDP_PORT},setsockopt-int=1:36:51820"
+    lab.wait_for("noid has seen it", lambda: "ipproto ipproto-255" in _rules(lab), PATIENCE_S)
+    return priority
+
+
+both_orders = pytest.mark.parametrize(
+    "vpn_rule", [59, 1000], indirect=True, ids=["began later", "began before noid"]
+)
+
+
+@both_orders
+def test_a_vpn_of_everything_keeps_the_path_to_its_server(ordinary_lab: Lab, vpn_rule: int) -> None:
+    lab = ordinary_lab
+    own, peer = locators("a")[0], locators("b")[0]
+    words = f"UDP6:[{peer}]:{UDP_PORT},bind=[{own}],setsockopt-int=1:36:{VPN_MARK}"
     with Conversation(lab, "a", ["socat", "-", words]) as vpn:
         for number in (1, 2, 1):
             vpn.echoes_at_last()
             lab.cut(number)
             vpn.echoes_at_last()
             lab.heal(number)
+
+
+@both_orders
+def test_a_vpn_of_everything_takes_connections_and_queries(
+    ordinary_lab: Lab, vpn_rule: int
+) -> None:
+    """Also those with the mark of noid, which "noid plain" and the queries of the stub have."""
+    lab, peer = ordinary_lab, locators("b")[0]
+    assert lab.run("a", ["getent", "ahosts", "b.example"]).returncode == 0, "noid looks again"
+
+    def way(*words: str) -> str:
+        return lab.run("a", ["ip", "-6", "route", "get", *words]).stdout
+
+    lab.wait_for("connections take it", lambda: " dev vpn0 " in way(peer), PATIENCE_S)
+    for destination in (peer, RESOLVER):
+        for mark in ("0", str(MARK)):
+            assert f" dev vpn0 table {VPN_MARK} src {IN_VPN} " in way(destination, "mark", mark)
+    run(lab, f"ip -6 rule del priority {vpn_rule}")
+    lab.wait_for("noid has seen it", lambda: "ipproto" not in _rules(lab), PATIENCE_S)
+    lab.wait_for("connections use uplinks", lambda: " dev up" in way(peer), PATIENCE_S)
 
 
 def _rules(lab: Lab) -> str:

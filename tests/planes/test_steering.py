@@ -338,22 +338,37 @@ TUNNEL = Rule(0, table=51820, mark=51820, is_inverted=True)
 
 def test_packets_of_noid_leave_as_those_of_a_vpn_of_everything() -> None:
     first, last = SECTION.rule_priority, SECTION.rule_priority + 4
-    by_source = Rule(1001, table=101, source=A1)
+    general = Rule(32766, table=254)
 
-    def added(*others: Rule, tables: Mapping[Locator, int] = NO_TABLES) -> set[Rule]:
-        found = rules_of(SECTION, {}, by_source=True, others=others, tables=tables)
+    def past(*others: Rule, tables: Mapping[Locator, int] = NO_TABLES) -> set[Rule]:
+        without = rules_of(SECTION, {}, by_source=True, tables=tables)
+        found: frozenset[Rule] = frozenset()
+        for _ in range(2):  # those of ours change nothing when they are there
+            every, uplinks = [*others, *found], ["up1", "up2"]
+            found = rules_of(
+                SECTION, {}, by_source=True, others=every, tables=tables, uplinks=uplinks
+            )
         assert ours_among(SECTION, {*found, *others}) == found
-        return {one for one in found if one.priority <= first}
+        return set(found - without)
 
-    usual = Rule(first, GOTO, target=last, mark=SECTION.mark)
-    before = Rule(first - 8, GOTO, target=first, mark=SECTION.mark)
-    assert added(by_source) == {usual}
-    assert added(TUNNEL._replace(priority=first - 7), by_source) == {before, usual}
-    behind = TUNNEL._replace(priority=1000)
-    assert added(by_source, behind) == {usual._replace(target=by_source.priority)}
-    assert added(behind, by_source, tables={A1: 101}) == {usual}, "which has rules of its own"
-    assert added(behind) == {usual}, "no rule is left"
-    assert added(TUNNEL._replace(priority=first - 7, source=A1), by_source) == {usual}
+    def expected(priority: int, target: int) -> set[Rule]:
+        usual = Rule(priority, GOTO, target=target, mark=SECTION.mark)
+        each = {usual._replace(device=one) for one in ("up1", "up2")}
+        return {usual._replace(protocol=socket.IPPROTO_RAW), *each}
+
+    assert past(general) == set()
+    before, behind = TUNNEL._replace(priority=first - 7), TUNNEL._replace(priority=1000)
+    assert past(before, general) == expected(first - 8, first)
+    assert past(general, behind) == expected(999, 32766)
+    assert past(behind, before, general) == expected(first - 8, first) | expected(999, 32766)
+    assert past(behind, behind._replace(priority=1001), general) == expected(999, 32766)
+    by_source, own = Rule(500, table=101, source=A1), Rule(last, table=101, source=A1)
+    assert past(by_source, behind, general, tables={A1: 101}) == {
+        own._replace(mark=SECTION.mark),
+        *expected(999, 32766),
+    }, "packets of the other locator have no table"
+    assert past(behind) == set(), "no rule is left"
+    assert past(before._replace(source=A1), general) == set()
 
 
 def test_a_packet_of_any_given_source_is_routed_as_without_noid() -> None:

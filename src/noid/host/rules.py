@@ -46,6 +46,7 @@ class Rule(NamedTuple):
         source_ports: the source ports it is for; None for any.
         destination_ports: the same of the destination.
         is_inverted: whether it is for all other packets instead.
+        device: name of the device that packets have to leave by; empty for any, or for none.
     """
 
     priority: int
@@ -66,6 +67,7 @@ class Rule(NamedTuple):
     source_ports: Range | None = None
     destination_ports: Range | None = None
     is_inverted: bool = False
+    device: str = ""
 
     @property
     def is_by_program(self) -> bool:
@@ -107,6 +109,8 @@ class Rule(NamedTuple):
             found |= {"fwmark": 0, "fwmask": EVERY_BIT}
         if self.is_local:
             found["iifname"] = LOOPBACK
+        if self.device:
+            found["oifname"] = self.device
         if self.protocol:
             found["ip_proto"] = self.protocol
         if self.is_inverted:
@@ -143,6 +147,7 @@ def read_rule(message: Any) -> Rule:
         source_ports=_range(message.get("sport_range")),
         destination_ports=_range(message.get("dport_range")),
         is_inverted=bool(message["flags"] & INVERTED),
+        device=message.get("oifname") or "",
     )
 
 

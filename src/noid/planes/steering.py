@@ -22,13 +22,8 @@ The daemon removes P+3 when it ends. Rules of others may be for users, protocols
     P+4    from LOCATOR fwmark MARK lookup T     noid's own packets, if such a rule would take them
 
 So these rules apply to packets without a source as without noid, and noid's own packets leave by
-the uplink of their source: T is the table by which packets of other programs do.
-
-A VPN of everything has a rule for packets without its mark. noid's own packets leave as its packets
-do, which may be those of a flow:
-
-    V-1    from all fwmark MARK goto P           where V is the rule of the VPN, before ours
-    P      from all fwmark MARK goto W           where W is the rule after V, if V is behind ours
+the uplink of their source: T is the table by which packets of other programs do. Rules for a VPN
+of everything are in tunnels.py.
 
 ROW is that of the locator's uplink (rows.py). TABLE+ROW has a route for each peer of a
 context, and TABLE has one for each peer that programs may connect to, unless the host reaches it
@@ -46,6 +41,7 @@ from noid.host.routes import DeletedRoute, Difference, PeerRoute, with_mtu
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, parse_locator
 from noid.planes.rows import NO_ROW
+from noid.planes.tunnels import leads_past, past_tunnels
 from noid.planes.uplink import ETHERNET, NO_UPLINK, UPLINKS_MAX, Uplink
 
 RULES = 5
@@ -346,6 +342,7 @@ def rules_of(
     by_source: bool,
     others: Iterable[Rule] = (),
     tables: Mapping[Locator, int] = NO_TABLES,
+    uplinks: Sequence[str] = (),
 ) -> frozenset[Rule]:
     """The intended rules of a plane.
 
@@ -355,23 +352,20 @@ def rules_of(
         by_source: whether packets with a given source that is no such locator stay as they are.
         others: every rule of the host.
         tables: for each locator whose packets leave by its own uplink, the table by which they do.
+        uplinks: the names of the devices by which programs of ours redirect packets.
     """
-    others = sorted(others, key=lambda one: one.priority)
+    others = [one for one in others if not leads_past(section, one)]
     first, table = section.rule_priority, section.table
     last = first + RULES - 1
     halves = ANY_SOURCE if by_source else ()
     later = [one for one in others if one.priority > last and not one.is_passing]
     heeded = islice((one for one in later if one.is_by_program and by_source), RULES_HEEDED_MAX)
-    tunnels = [one.priority for one in others if one.is_all_but(section.mark)]
-    earlier = [one for one in tunnels if 1 < one < first]
-    behind = max((one for one in tunnels if one > last and not tables), default=0)
-    target = min((one.priority for one in later if one.priority > behind > 0), default=last)
     own = {ROOT, os.getuid()}
     takes_ours = any(one.is_for_mark(section.mark) or any(map(one.is_for, own)) for one in later)
     return frozenset(
         {
-            *(Rule(one - 1, GOTO, target=first, mark=section.mark) for one in earlier[:1]),
-            Rule(first, GOTO, target=target, mark=section.mark),
+            *past_tunnels(section, last, others, uplinks),
+            Rule(first, GOTO, target=last, mark=section.mark),
             *(
                 Rule(first + 1, table=table + row, source=one, is_local=True)
                 for one, row in rows.items()
@@ -413,7 +407,7 @@ def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
         rule
         for rule in rules
         if rule in fixed
-        or (rule.priority <= first and rule.action == GOTO and rule.mark == section.mark)
+        or leads_past(section, rule)
         or (rule.priority == first + 1 and rule.table in tables)
         or (rule.priority == first + 2 and rule.target == last)
         or (rule.priority == last and rule.mark == section.mark)

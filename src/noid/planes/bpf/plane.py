@@ -388,7 +388,9 @@ class BpfPlane(FlowTables):
         }
         rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
         others, tables = survey.rules, survey.tables(self.locators())
-        wanted = rules_of(self.section, rows, by_source=True, others=others, tables=tables)
+        wanted = rules_of(
+            self.section, rows, by_source=True, others=others, tables=tables, uplinks=survey.names
+        )
         before = self.steering.rules
         with self.counted(PlaneCounter.RULES_REFUSED):
             lost = before & keep_rules(self.network, self.section, wanted, others)
