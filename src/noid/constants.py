@@ -115,8 +115,13 @@ lost because it is long."""
 LONGER_ASKED_MAX: Final = 6
 """Whether longer packets pass now is asked so many times over a pair: after LONG_LOST_TIME, then
 after twice as long each time. By then the stack has forgotten the size."""
+LONGER_ASKED_TIME: Final = 10 * MINUTE
+"""A stack keeps a size that an error says for this long; after that the count starts anew."""
 LONGER_AFTER_SWITCH: Final = SECOND
 """Over another pair it is asked this soon."""
+LONGER_SPREAD: Final = MILLISECOND
+"""Each time it is asked later by so much for each context of the host, times 0.5 to 1.5: so they
+ask 1,000 times a second if all begin at once."""
 
 EMPTY_PACKETS: Final = 8
 """After a time in which data went plainly since it was lost over all pairs, so many packets without

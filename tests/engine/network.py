@@ -8,7 +8,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from noid.constants import CONTEXT_IDLE_TIME, EMPTY_OCTETS, MTU_MIN, Codepoints
+from noid.constants import CONTEXT_IDLE_TIME, EMPTY_OCTETS, Codepoints
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -126,8 +126,8 @@ class Network:
         self.blind: set[str] = set()
         self.ttl_seconds = 0
         self.drops_m6 = False
-        self.drops_long = False
-        """Whether packets of more than MTU_MIN octets do not arrive."""
+        self.mtu = 1500
+        """Longer packets do not arrive."""
         self.drops_data: set[tuple[Locator, Locator]] = set()
         """Pairs over which messages pass in the form of data, and data does not."""
         for station in self.stations:
@@ -240,7 +240,7 @@ class Network:
         """A packet reaches the host that has its destination, if its pair works."""
         header = ipv6.Header.decode(packet)
         self.trace.append(packet)
-        is_too_long = self.drops_long and len(packet) > MTU_MIN
+        is_too_long = len(packet) > self.mtu
         if (header.source, header.destination) in self.dead or is_too_long:
             return
         slot = slot_of(header.next_header, CODEPOINTS)

@@ -4,20 +4,27 @@
 from noid.constants import (
     LONG_LOST_TIME,
     LONGER_ASKED_MAX,
+    LONGER_ASKED_TIME,
+    LONGER_SPREAD,
     MILLISECOND,
     MINUTE,
     MTU_MIN,
     SECOND,
 )
+from noid.dns.verification import Verification
 from noid.engine.events import WidenPath
 from noid.engine.state import Path
-from noid.flows.events import IcmpErrorReceived, LongPacketLost
+from noid.engine.update import short_message
+from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, LongPacketLost
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code
 from tests.engine.network import A1, A2, B1, B2, Network, established, packet
 from tests.engine.test_data_loss import ACKNOWLEDGEMENT, talk
+from tests.engine.test_second_lives import reboot
 
 LONG = packet(A1, B1, bytes(1400))
+WIDE, NARROWER = 1500, 1452
 
 
 def told(network: Network) -> list[icmpv6.ErrorMessage]:
@@ -114,12 +121,12 @@ def test_padding_is_no_packet_for_the_peer() -> None:
 
 def test_a_path_that_stays_narrow_is_asked_ever_less_until_the_stack_forgets() -> None:
     network = established()
-    network.drops_long = True
+    network.mtu = MTU_MIN
     lose(network, LONG)
     network.run(11 * MINUTE)
     assert asked(network) == [len(LONG)] * LONGER_ASKED_MAX
     assert not widened(network)
-    assert LONG_LOST_TIME * (2**LONGER_ASKED_MAX - 1) >= 10 * MINUTE
+    assert LONG_LOST_TIME * (2**LONGER_ASKED_MAX - 1) >= LONGER_ASKED_TIME
 
 
 def test_long_packets_that_are_lost_again_and_again_wait_longer_each_time() -> None:
@@ -135,14 +142,37 @@ def test_long_packets_that_are_lost_again_and_again_wait_longer_each_time() -> N
     assert waited == [1, 2, 4]
 
 
+def test_the_count_starts_anew_once_the_stack_has_forgotten() -> None:
+    network = established()
+    network.mtu = MTU_MIN
+    lose(network, LONG)
+    network.run(LONGER_ASKED_TIME + MINUTE)
+    assert asked(network) == [len(LONG)] * LONGER_ASKED_MAX
+    lose(network, LONG)
+    network.run(LONG_LOST_TIME + SECOND)
+    assert asked(network) == [len(LONG)]
+    network.mtu = WIDE
+    network.run(2 * LONG_LOST_TIME)
+    assert widened(network) == [B1]
+
+
+def test_errors_that_are_forged_in_a_long_life_do_not_use_up_the_requests() -> None:
+    network = established()
+    network.a.in_use = network.b.in_use = True
+    for _ in range(2 * LONGER_ASKED_MAX):
+        lose(network, LONG)
+        network.run(LONGER_ASKED_TIME)
+        assert widened(network) == [B1]
+
+
 def test_another_pair_is_asked_soon() -> None:
     network = established()
     talk(network, SECOND)
-    network.drops_long = True
+    network.mtu = MTU_MIN
     lose(network, LONG)
     network.run(4 * MINUTE)
     assert not widened(network)
-    network.drops_long = False
+    network.mtu = WIDE
     network.kill_provider(1)
     talk(network, SECOND)
     assert network.a.context.pair == (A2, B2)
@@ -169,3 +199,87 @@ def test_a_refused_packet_that_no_uplink_carries_is_asked_about_at_their_mtu() -
     lose(network, packet(A1, B1, bytes(9000)))
     network.run(2 * LONG_LOST_TIME)
     assert asked(network) == [network.a.host.core.options.mtu]
+
+
+def refuse(network: Network, sent: bytes, mtu: int) -> None:
+    """A router refuses a packet of a."""
+    error = icmpv6.ErrorMessage(type=icmpv6.PACKET_TOO_BIG, code=0, value=mtu, quote=sent)
+    octets = error.encode_packet(B2, A1)[ipv6.HEADER_OCTETS :]
+    network.give(network.a, IcmpErrorReceived(B2, A1, octets))
+
+
+def refuse_next_request(network: Network, mtu: int) -> None:
+    begin_ns = network.now_ns
+    while not network.wire or len(network.wire[-1][1]) <= mtu:
+        network.run(MILLISECOND)
+        assert network.now_ns < begin_ns + MINUTE, "no request was sent"
+    refuse(network, network.wire[-1][1], mtu)
+    network.run(SECOND)
+
+
+def test_the_last_length_that_was_lost_is_asked_about() -> None:
+    """The first was refused rightly: the path is narrower than the uplink."""
+    network = established()
+    network.mtu = NARROWER
+    lose(network, packet(A1, B1, bytes(WIDE - ipv6.HEADER_OCTETS)))
+    network.run(LONG_LOST_TIME + SECOND)
+    lose(network, packet(A1, B1, bytes(NARROWER - ipv6.HEADER_OCTETS)))
+    network.run(MINUTE)
+    assert (asked(network), widened(network)) == ([WIDE, NARROWER], [B1])
+
+
+def test_a_request_that_is_too_long_is_followed_by_one_as_long_as_the_router_says() -> None:
+    network = established()
+    network.mtu = NARROWER
+    lose(network, packet(A1, B1, bytes(WIDE - ipv6.HEADER_OCTETS)))
+    refuse_next_request(network, NARROWER)
+    network.run(MINUTE)
+    assert (asked(network), widened(network)) == ([WIDE, NARROWER], [B1])
+
+
+def test_a_request_that_is_refused_ends_no_size_that_is_right() -> None:
+    network = established()
+    network.mtu = NARROWER
+    network.ulp_sends(network.a, packet(A1, B1, bytes(WIDE - ipv6.HEADER_OCTETS)))
+    refuse(network, network.wire[-1][1], NARROWER)
+    network.run(SECOND)
+    for _ in range(3):
+        refuse_next_request(network, NARROWER)
+    assert set(asked(network)) == {WIDE}
+    assert not widened(network)
+
+
+def test_a_peer_that_restarts_is_asked_once_the_context_is_set_up_again() -> None:
+    network = established()
+    lose(network, LONG)
+    reboot(network, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    while network.a.context.is_settled:
+        network.run(MILLISECOND)
+    asked(network)
+    network.run(MINUTE)
+    assert (asked(network), widened(network)) == ([len(LONG)], [B1])
+
+
+def test_an_answer_to_no_request_shows_nothing() -> None:
+    network = established()
+    octets = bytearray(short_message(network.b.host.core, network.b.context, Code.UA, 0))
+    octets[2:4] = ipv6.checksum(B1, A1, ipv6.ICMPV6, bytes(octets)).to_bytes(2, "big")
+    answer = ControlMessageReceived(octets=bytes(octets), source=B1, destination=A1, in_slot=False)
+    lose(network, LONG)
+    network.give(network.a, answer)
+    assert not widened(network)
+
+
+def test_a_host_with_many_contexts_does_not_ask_about_all_at_once() -> None:
+    network = established()
+    many = LONG_LOST_TIME // LONGER_SPREAD
+    lost = LongPacketLost(network.a.context.local_label, LONG)
+    for number in range(many - 1):
+        aid = Locator(B1[:8] + (1 << 32 | number).to_bytes(8, "big"))
+        network.a.host.core.create(A1, aid, Verification(aid, None), (A1,))
+    network.give(network.a, lost)
+    network.run(LONG_LOST_TIME + LONG_LOST_TIME // 2 - MILLISECOND)
+    assert not asked(network)
+    network.run(LONG_LOST_TIME + SECOND)
+    assert asked(network) == [len(LONG)]

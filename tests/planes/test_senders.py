@@ -2,13 +2,14 @@
 """The raw sockets that packets leave by: few, and one for all strangers."""
 
 import contextlib
+import socket
 from collections.abc import Callable
 
 import pytest
 
-from noid.locators import Locator, parse_locator
+from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.senders import CODE_AT, SENDERS_MAX, Senders
-from noid.wire import ipv6
+from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code
 from tests.dns.conftest import in_network_namespace, ip
 
@@ -20,6 +21,16 @@ MARK = 0x6D36
 
 def address(number: int) -> Locator:
     return Locator(HERE[:8] + number.to_bytes(8, "big"))
+
+
+def forge(mtu: int) -> None:
+    """An error of a router about a message that this host may have sent, though it sent none."""
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.PACKET_TOO_BIG, code=0, value=mtu, quote=packet(HERE, address(9), octets=1400)
+    )
+    router = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with router:
+        router.sendto(error.encode_packet(address(2), HERE), (format_locator(HERE), 0))
 
 
 def packet(source: Locator, destination: Locator, code: int = 0, octets: int = 4) -> bytes:
@@ -70,5 +81,21 @@ def test_the_mtu_of_the_path_is_told() -> None:
         assert senders.send(packet(HERE, address(9), octets=1200)) == 0
         assert senders.send(packet(HERE, address(9), octets=1400)) == 1300
         assert senders.send(packet(HERE, address(9), Code.CC, 1400), is_control=True) == 1300
+
+    with_senders(scenario)
+
+
+def test_a_long_message_asks_the_path_whatever_an_error_said() -> None:
+    def scenario(senders: Senders) -> None:
+        for order in ("link set lo up", "addr add 2001:db8::1/128 dev lo"):
+            ip(order)
+        data, message = (
+            packet(HERE, address(9), octets=1400),
+            packet(HERE, address(9), Code.UR, 1400),
+        )
+        assert senders.send(data) == 0
+        forge(1280)
+        assert senders.send(data) == 1280
+        assert senders.send(message, is_control=True) == 0
 
     with_senders(scenario)

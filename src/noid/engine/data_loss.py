@@ -100,7 +100,7 @@ def is_shortened(core: Core, context: Context, packet: bytes) -> bool:
     error = icmpv6.ErrorMessage(type=icmpv6.PACKET_TOO_BIG, code=0, value=MTU_MIN, quote=packet)
     header = ipv6.Header.decode_unchecked(packet)
     core.emit(DeliverToUlp(error.encode_packet(header.destination, header.source)))
-    narrowed(core, context, len(packet))
+    narrowed(core, context, len(packet), MTU_MIN)
     return True
 
 

@@ -17,7 +17,7 @@ from noid.engine.probing import rejected as rejected_probe
 from noid.engine.searching import search
 from noid.engine.secrets import equal, reset_hash
 from noid.engine.state import State, Trigger
-from noid.engine.widening import narrowed
+from noid.engine.widening import narrowed, refused
 from noid.errors import WireError
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived
 from noid.locators import Locator
@@ -84,13 +84,16 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     context = _quoted(core, quote, body)
     if context is None or not context.is_settled:
         return  # about plain packets, which the kernel handles
+    nonce = int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big")  # if it is about a message
     has_left = (quote.source, quote.destination) != context.pair
     # It would end a new connection, although the present pair works.
     is_of_path = (error.type, error.code) in icmpv6.PATH_ERRORS
     if (error.type, error.code) != REJECTED and not (is_of_path and has_left):
         _deliver(core, context, error, event.source)
-        if error.type == icmpv6.PACKET_TOO_BIG:
-            narrowed(core, context, ipv6.HEADER_OCTETS + quote.payload_octets)
+    if error.type == icmpv6.PACKET_TOO_BIG and quote.flow_label:
+        narrowed(core, context, ipv6.HEADER_OCTETS + quote.payload_octets, error.value)
+    elif error.type == icmpv6.PACKET_TOO_BIG:
+        refused(context, nonce, error.value)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
         # During a search the errors are about probes, which is expected.
         if (quote.source, quote.destination) == context.pair and context.search is None:
@@ -98,7 +101,6 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
         return
     if (error.type, error.code) == REJECTED:
         # Errors about data can be forged; only a rejected probe counts, by its nonce [D47].
-        nonce = int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big")
         if at_aid.is_disowned_by(core, context, event.source, nonce):
             at_aid.disown(core, context, Trigger.ICMP_ERROR)
             return

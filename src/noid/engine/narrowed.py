@@ -8,11 +8,15 @@ class Narrowed(NamedTuple):
     """The stack sends shorter packets to the peer, because a long one was lost or refused.
 
     Attributes:
-        octets: the length of the longest of these; 0 once one of this length has passed.
-        asked: requests of this length over the pair in use so far.
-        nonce: of the last of them; 0 if it is about another pair.
+        since_ns: when ``asked`` was first counted.
+        octets: the length to ask about: of the last of these; 0 once a request has passed.
+        told: the length that the stack was told to send at most.
+        asked: long requests since then, or since the last switch.
+        nonce: of the last of them; 0 if its answer or an error about it shows nothing.
     """
 
-    octets: int
+    since_ns: int
+    octets: int = 0
+    told: int = 0
     asked: int = 0
     nonce: int = 0

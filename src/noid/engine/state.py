@@ -252,6 +252,7 @@ def _rule(state: State, trigger: Trigger) -> Rule:
 LAW = {state: {trigger: _rule(state, trigger) for trigger in Trigger} for state in State}
 
 _ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
+_STARTING = _ASKING | {Timer.RETRANSMIT, Timer.LONGER}
 _SETTLED = _ASKING | {
     *(Timer.PROBE, Timer.BETTER, Timer.REPEAT, Timer.TOLERANCE, Timer.TRIAL, Timer.IDLE),
     *(Timer.AID, Timer.LONGER),
@@ -259,8 +260,8 @@ _SETTLED = _ASKING | {
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {
     State.IDLE: frozenset(),
-    State.INIT_SENT: _ASKING | {Timer.RETRANSMIT},
-    State.CCR_SENT: _ASKING | {Timer.RETRANSMIT},
+    State.INIT_SENT: _STARTING,
+    State.CCR_SENT: _STARTING,
     State.PROVISIONAL: _ASKING | {Timer.PROVISIONAL},
     State.ESTABLISHED: _SETTLED,
     State.UR_SENT: _SETTLED | {Timer.RETRANSMIT},

@@ -7,7 +7,14 @@ forged. So an Update Request asks that is as long as the packet. It carries padd
 receiver drops as a packet of no ULP. Once it is answered, the stack may send long packets again.
 """
 
-from noid.constants import LONG_LOST_TIME, LONGER_AFTER_SWITCH, LONGER_ASKED_MAX, MTU_MIN
+from noid.constants import (
+    LONG_LOST_TIME,
+    LONGER_AFTER_SWITCH,
+    LONGER_ASKED_MAX,
+    LONGER_ASKED_TIME,
+    LONGER_SPREAD,
+    MTU_MIN,
+)
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import WidenPath
@@ -20,31 +27,43 @@ PADDING_HEAD = bytes((ipv6.NO_NEXT_HEADER, 0, 1, 4, 0, 0, 0, 0))
 """An extension header of hop-by-hop options that has only padding, before nothing."""
 
 
-def narrowed(core: Core, context: Context, octets: int) -> None:
-    """The stack is told to send shorter packets than one of this length."""
+def narrowed(core: Core, context: Context, octets: int, told: int) -> None:
+    """A packet of this length was lost or refused; the stack is told to send shorter ones."""
     octets = min(octets, core.options.mtu)
     if octets <= MTU_MIN or not context.is_settled:
         return
-    before = context.narrowed or Narrowed(0)
-    context.narrowed = before._replace(octets=max(octets, before.octets), nonce=0)
-    if before.asked < LONGER_ASKED_MAX and not core.is_timer_set(context, Timer.LONGER):
-        core.set_timer(context, Timer.LONGER, LONG_LOST_TIME << before.asked)
+    before = context.narrowed
+    if before is None or core.now_ns >= before.since_ns + LONGER_ASKED_TIME:
+        before = Narrowed(core.now_ns)
+    context.narrowed = before._replace(octets=octets, told=told, nonce=0)
+    if not core.is_timer_set(context, Timer.LONGER):
+        _ask_after(core, context, LONG_LOST_TIME << before.asked)
+
+
+def refused(context: Context, nonce: int, octets: int) -> None:
+    """A router says that the request is too long, and how long a packet may be.
+
+    The next one is so long, if that is more than the stack sends.
+    """
+    now = context.narrowed
+    if now is not None and now.nonce and nonce == now.nonce and now.told < octets < now.octets:
+        context.narrowed = now._replace(octets=octets, nonce=0)
 
 
 def on_timer(core: Core, context: Context) -> None:
     """Asks by one request, twice as long after the one before, until the stack forgets the size."""
     now = context.narrowed
-    if now is None or not now.octets:
+    if now is None:
         return
     nonce = 0
-    if context.path is Path.STEADY:
+    if context.is_settled and context.path is Path.STEADY:
         nonce = next_nonce(context)
         core.send_on(
             context, _request(core, context, nonce, now.octets), context.pair, in_slot=True
         )
     context.narrowed = now._replace(asked=now.asked + 1, nonce=nonce)
     if now.asked + 1 < LONGER_ASKED_MAX:
-        core.set_timer(context, Timer.LONGER, LONG_LOST_TIME << now.asked + 1)
+        _ask_after(core, context, LONG_LOST_TIME << now.asked + 1)
 
 
 def answered(core: Core, context: Context, nonce: int) -> None:
@@ -53,7 +72,7 @@ def answered(core: Core, context: Context, nonce: int) -> None:
     If long packets are lost again, they are not because of their length alone; so ``asked`` stays.
     """
     now = context.narrowed
-    if now is not None and now.octets and nonce == now.nonce:
+    if now is not None and now.nonce and nonce == now.nonce:
         context.narrowed = now._replace(octets=0, nonce=0)
         core.stop_timer(context, Timer.LONGER)
         core.emit(WidenPath(context.peer_aid))
@@ -64,7 +83,13 @@ def switched(core: Core, context: Context) -> None:
     if context.narrowed is not None:
         context.narrowed = context.narrowed._replace(asked=0, nonce=0)
         if context.narrowed.octets and context.is_settled:
-            core.set_timer(context, Timer.LONGER, LONGER_AFTER_SWITCH)
+            _ask_after(core, context, LONGER_AFTER_SWITCH)
+
+
+def _ask_after(core: Core, context: Context, delay_ns: int) -> None:
+    """Sets the timer; many contexts that are narrowed or switch at once do not ask at once."""
+    spread_ns = core.jittered(LONGER_SPREAD * len(core.labels))
+    core.set_timer(context, Timer.LONGER, delay_ns + spread_ns)
 
 
 def _request(core: Core, context: Context, nonce: int, octets: int) -> bytes:

@@ -2,19 +2,24 @@
 """The raw sockets for sending: few, for any number of remote addresses.
 
 Packets of contexts use one socket for each address of this host, so that the queue of one uplink
-does not delay another [D50]. Answers to strangers (CC and UC) share one socket.
+does not delay another [D50]. Answers to strangers (CC and UC) share one socket. Long messages use
+another: they ask whether their length passes the path, so the size that an error said does not
+apply to them.
 """
 
 import errno
 import socket
 from collections import OrderedDict
 
+from noid.constants import MTU_MIN
 from noid.locators import Locator, format_locator
 from noid.wire import ipv6
 from noid.wire.control import Code
 
+IPV6_MTU_DISCOVER = 23
 IPV6_MTU = 24
 IPV6_FREEBIND = 78
+IPV6_PMTUDISC_PROBE = 3
 SO_SNDBUFFORCE = 32
 
 SENDERS_MAX = 32
@@ -23,7 +28,7 @@ SEND_BUFFER_OCTETS = 8 << 20
 """More than neighbours that do not answer and the queue of an uplink hold of one socket's packets,
 by default 208 KiB each and 1,000 packets."""
 STRANGERS = b""
-"""The key of the socket of the answers to strangers."""
+"""The source of the socket of the answers to strangers."""
 CODE_AT = slice(ipv6.HEADER_OCTETS + 1, ipv6.HEADER_OCTETS + 2)
 TO_STRANGERS = frozenset({bytes((Code.CC,)), bytes((Code.UC,))})
 
@@ -37,7 +42,7 @@ class Senders:
 
     def __init__(self, mark: int) -> None:
         self.mark = mark
-        self._sockets: OrderedDict[bytes, socket.socket] = OrderedDict()
+        self._sockets: OrderedDict[tuple[bytes, bool], socket.socket] = OrderedDict()
 
     def __len__(self) -> int:
         """The number of open sockets."""
@@ -63,7 +68,9 @@ class Senders:
                 ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, information)]
                 self._socket(STRANGERS).sendmsg([packet], ancillary, 0, to)
             else:
-                self._socket(source).sendto(packet, to)  # a third quicker than sendmsg
+                is_long = is_control and len(packet) > MTU_MIN
+                # A third quicker than sendmsg:
+                self._socket(source, is_long=is_long).sendto(packet, to)
         except OSError as error:
             if error.errno != errno.EMSGSIZE:
                 raise
@@ -75,10 +82,13 @@ class Senders:
         while self._sockets:
             self._sockets.popitem()[1].close()
 
-    def _socket(self, key: bytes) -> socket.socket:
+    def _socket(self, source: bytes, *, is_long: bool = False) -> socket.socket:
+        key = source, is_long
         sender = self._sockets.get(key)
         if sender is None:
-            sender = open_sender(self.mark, key)
+            sender = open_sender(self.mark, source)
+            if is_long:
+                sender.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE)
             self._sockets[key] = sender
             if len(self._sockets) > SENDERS_MAX:
                 self._sockets.popitem(last=False)[1].close()
