@@ -27,11 +27,19 @@ def test_random_loss_on_the_second_provider_makes_nothing_plain(loss: float) -> 
         assert all(one.flow().transmits for one in contexts)
 
 
+@pytest.mark.parametrize("measured_ms", [0, 1_200])
 @pytest.mark.parametrize("interval_us", [200_000, 1_000_000])
-def test_tcp_over_lossy_lines_causes_few_control_messages(interval_us: int) -> None:
+def test_tcp_over_lossy_lines_causes_few_control_messages(
+    interval_us: int, measured_ms: int
+) -> None:
     traffic = Traffic(interval_us=interval_us, is_tcp=True)
     for seed in (7000, 7001, 7002):
         history = History(
-            seed=seed, locators=(2, 2), duration_ms=120_000, loss_percent=20, traffic=traffic
+            seed=seed,
+            locators=(2, 2),
+            duration_ms=120_000,
+            loss_percent=20,
+            traffic=traffic,
+            measured_ms=measured_ms,
         )
         assert not violation_of(history, Host)[0]

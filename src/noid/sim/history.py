@@ -89,6 +89,7 @@ class History:
         caches: whether resolvers keep answers for their TTL.
         uplinks: of the border of each site; 0 means no border.
         more: locators of further hosts behind the border of a, up to as many as a has.
+        measured_ms: how often the hosts measure a pair that is not in use; 0: never.
     """
 
     seed: int
@@ -103,6 +104,7 @@ class History:
     caches: bool = False
     uplinks: tuple[int, int] = (0, 0)
     more: tuple[int, ...] = ()
+    measured_ms: int = 0
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -140,6 +142,9 @@ def play(world: World, history: History) -> None:
     world.watch(Laws(world, lossless=law, lossless_until_ns=until_ns))
     for ends in _conversations(history):
         world.converse(_conversation(world, history.traffic, *ends))
+    if history.measured_ms:
+        world.measured_ns = history.measured_ms * MILLISECOND
+        world.measure_idle()
     world.run(begin_ns + history.duration_ms * MILLISECOND - world.now_ns)
     world.talking = False
     world.run(END_NS)

@@ -115,6 +115,7 @@ class Scene(Protocol):
     network: Network
     names: Names
     ledger: Ledger
+    measured_ns: int
 
 
 class Laws:

@@ -5,6 +5,7 @@ Like the TUN plane, the data plane uses ``noid.flows``, and does not change pack
 is not watched.
 """
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -24,6 +25,7 @@ from noid.engine.events import (
     Input,
     InstallFlow,
     LocatorsChanged,
+    MeasurePairs,
     NoteHeard,
     Output,
     PeerResolved,
@@ -249,6 +251,14 @@ class Node:
         if self.running:
             marks = self.deprecated, self.broken, self.backup
             self.give(LocatorsChanged(self.claimed, *marks))
+
+    def measure_idle(self) -> None:
+        """Measures a pair that each context does not use, as the watch over uplinks does."""
+        for context in self.host.contexts if self.runs else ():
+            pairs = itertools.product(context.own_set, context.peer_set)
+            if idle := [pair for pair in pairs if pair != context.pair]:
+                some = self.random.choice(idle)
+                self.give(MeasurePairs(context.local_label, (some,), here=True))
 
     # --- the shell ----------------------------------------------------------------------------
 

@@ -67,6 +67,8 @@ class World:
         self.talking = True
         self.quiet_until_ns = 0
         """Before this, no program sends."""
+        self.measured_ns = 0
+        """The time between two measurements of a host; 0 if there are none."""
         self.faults = ""
         """What was drawn for this run, in words."""
         self.saved: dict[str, list[ContextRecord]] = {}
@@ -149,6 +151,12 @@ class World:
         """Lets something happen later."""
         entry = (self.now_ns + delay_ns, next(self._serial), action, arguments)
         heapq.heappush(self._queue, entry)
+
+    def measure_idle(self) -> None:
+        """Has every host measure pairs that are not in use, from now on."""
+        for node in self.nodes.values():
+            node.measure_idle()
+        self.after(self.measured_ns, self.measure_idle)
 
     def run(self, duration_ns: int) -> None:
         """Lets time pass."""
