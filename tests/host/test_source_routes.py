@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Routes by source, and rules, as the kernel has them."""
 
-import subprocess
 from ipaddress import IPv6Network
 
 import pytest
@@ -111,19 +110,39 @@ def test_rules_come_and_go_once() -> None:
         wanted = {
             SourceRule(50, MAIN_TABLE, destination=IPv6Network("fc00::/7"), longer_than=0),
             SourceRule(51, TABLE, source=SITE),
+            SourceRule(51, TABLE),
             SourceRule(52, TABLE),
             SourceRule(52, MAIN_TABLE, longer_than=47),
         }
-        for _ in range(2):
-            for rule in wanted:
-                source_routes.add_rule(rule)
-        listed = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
-        assert listed.stdout.count("2001:db8:1::/48") == 1
+        for rule in sorted(wanted, key=lambda one: one.count(None)):  # all packets last
+            source_routes.add_rule(rule)
         ip("rule add from 2001:db8:1::1/48 lookup 100 pref 51")  # the kernel keeps the last bit
         assert source_routes.rules((50, 51, 52)) == wanted
         for _ in range(2):
-            for rule in wanted:
-                source_routes.delete_rule(rule)
+            source_routes.delete_rules(wanted)
+        assert source_routes.rules((50, 51, 52)) == set()
+
+    in_network_namespace(run)
+
+
+def test_rules_with_conditions_that_ours_never_have_are_those_of_others() -> None:
+    def run() -> None:
+        prepare()
+        for words in (
+            "fwmark 5",
+            "iif up1",
+            "oif up1",
+            "not from 2001:db8:1::/48",
+            "ipproto tcp",
+            "sport 7",
+            "dport 7",
+            "uidrange 1-2",
+            "tos 0x10",
+            "suppress_ifgroup 3",
+            "l3mdev",
+        ):
+            where = "" if words == "l3mdev" else "lookup main"
+            ip(f"rule add {words} {where} pref 52")
         assert source_routes.rules((50, 51, 52)) == set()
 
     in_network_namespace(run)

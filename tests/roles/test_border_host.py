@@ -5,10 +5,13 @@ import subprocess
 
 from noid.border_config import BorderConfig, parse_border_config
 from noid.flows.border import Site
-from noid.host import gateways
+from noid.host import gateways, source_routes
 from noid.host.gateways import Gateway
+from noid.host.messages import UNREACHABLE
+from noid.host.source_routes import SourceRoute
 from noid.locators import parse_locator
 from noid.roles import border_host
+from noid.roles.border_placed import Place
 from tests.dns.conftest import in_network_namespace, ip
 from tests.host.test_gateways import ROUTER, prepare
 
@@ -61,5 +64,45 @@ def test_packets_leave_by_the_provider_of_their_source_or_are_answered() -> None
         assert "via 2001:db8:e::1 dev far1" in way("2001:db8:3:7::a")
         assert "via 2001:db8:f::1 dev up1" in way("2001:db8:2:7::a")
         assert "via 2001:db8:f::9 dev up1" in way("2001:db8:1:7::a"), "no longer of the site"
+
+    in_network_namespace(run)
+
+
+def test_rules_of_an_earlier_version_and_of_others_make_room_for_ours() -> None:
+    def run() -> None:
+        prepare()
+        site, one = Site(48, ()), config(one=ONE)
+        table = one.border.table
+        others = "from all fwmark 0x5 lookup 200"
+        ip(f"rule add from {ONE} lookup {table} pref 51")
+        ip("rule add fwmark 5 lookup 200 pref 52")
+        wanted = border_host.wanted_rules(one, site)
+        border_host.keep_rules(one, site)
+        assert source_routes.rules((50, 51, 52)) == wanted
+        ip("rule add lookup main pref 52")  # to delete it is to delete ours
+        border_host.keep_rules(one, site)
+        assert wanted <= source_routes.rules((50, 51, 52))
+        border_host.keep_rules(one, site)
+        assert source_routes.rules((50, 51, 52)) == wanted
+        shown = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
+        assert shown.stdout.count(others) == 1
+
+    in_network_namespace(run)
+
+
+def test_the_tables_of_an_earlier_version_are_cleared() -> None:
+    def run() -> None:
+        prepare()
+        place = Place.of(config(one=ONE).border)
+        first, later, others = place.table, place.table + 2, place.table + 3
+        for table in (first, later):
+            source_routes.put_route(table, SourceRoute(UNREACHABLE))
+            ip(f"route add default via 2001:db8:f::1 dev up1 proto static table {table}")
+        ip(f"route add default via 2001:db8:f::1 dev up1 table {others}")
+        assert place.clear_former_tables([first]) == [f"routes of table {later}"]
+        assert place.clear_former_tables([first]) == []
+        assert source_routes.routes(later) == set()
+        assert len(source_routes.routes(first)) == 2
+        assert len(source_routes.routes(others)) == 1
 
     in_network_namespace(run)

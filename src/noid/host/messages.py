@@ -26,7 +26,7 @@ NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
 ADDRESS: Final = struct.Struct("=BBBBI")
 """struct ifaddrmsg: family, bits of the prefix, flags, scope, index."""
 ERROR_NUMBER: Final = struct.Struct("=i")
-REQUEST, ACKNOWLEDGE, EXCLUSIVE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x200, 0x100, 0x400, 0x300
+REQUEST, ACKNOWLEDGE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
 ERROR, DONE = 2, 3
 NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22

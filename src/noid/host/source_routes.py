@@ -19,7 +19,6 @@ from noid.host.messages import (
     DELETE_ROUTE,
     DELETE_RULE,
     DUMP,
-    EXCLUSIVE,
     GET_ROUTE,
     GET_RULE,
     NEW_ROUTE,
@@ -44,6 +43,13 @@ from noid.host.messages import (
 from noid.locators import Locator
 
 FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_SUPPRESSED_BITS, FRA_TABLE = 1, 2, 6, 14, 15
+FRA_PROTOCOL: Final = 21
+OWN: Final = frozenset(
+    (FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_SUPPRESSED_BITS, FRA_TABLE, FRA_PROTOCOL)
+)
+"""What the kernel says of a rule of ours; others also have a mark, a device, ports or users."""
+INVERTED: Final = 0x2
+"""A flag of a rule: it is for all other packets."""
 NONE_SUPPRESSED: Final = 0xFFFFFFFF
 TO_TABLE: Final = 1
 WORST_METRIC: Final = 0xFFFFFFFE
@@ -189,7 +195,7 @@ def _hop(route: SourceRoute) -> tuple[int, Locator | None]:
 
 
 def rules(priorities: Collection[int]) -> set[SourceRule]:
-    """The rules of some priorities that lead to tables, and whose prefixes have no bits of a host.
+    """The rules of some priorities that can be ours: no further conditions, and no bits of a host.
 
     Raises:
         PlatformError: the kernel does not say.
@@ -197,9 +203,11 @@ def rules(priorities: Collection[int]) -> set[SourceRule]:
     found = set()
     body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
     for rule in ask("reading rules", GET_RULE, DUMP, body, NEW_RULE):
-        _, destination_bits, source_bits, _, _, _, _, action, _ = ROUTE.unpack_from(rule)
+        _, destination_bits, source_bits, tos, _, _, _, action, flags = ROUTE.unpack_from(rule)
         attributes = attributes_of(rule[ROUTE.size :])
         priority = number_in(attributes, FRA_PRIORITY)
+        if tos or flags & INVERTED or attributes.keys() - OWN:
+            continue
         if priority in priorities and action == TO_TABLE:
             table = number_in(attributes, FRA_TABLE)
             with contextlib.suppress(ValueError):  # a prefix with bits of a host: not one of ours
@@ -212,22 +220,28 @@ def rules(priorities: Collection[int]) -> set[SourceRule]:
 
 
 def add_rule(rule: SourceRule) -> None:
-    """Adds a rule; no error if it exists.
+    """Adds a rule that does not exist; or there are two.
+
+    The kernel can refuse one that exists (NLM_F_EXCL), but compares only the conditions that the
+    new rule has: one for all packets "exists" with any other to the same table.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    flags = CREATE | EXCLUSIVE  # or there would be two
-    tell(f"rule {rule.priority}", NEW_RULE, flags, _rule(rule), (errno.EEXIST,))
+    tell(f"rule {rule.priority}", NEW_RULE, CREATE, _rule(rule))
 
 
-def delete_rule(rule: SourceRule) -> None:
-    """Deletes a rule; no error if it does not exist.
+def delete_rules(found: Iterable[SourceRule]) -> None:
+    """Deletes rules; no error if they do not exist.
+
+    The kernel deletes the first that has all conditions that are named, and maybe more: those with
+    more conditions go first.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    tell(f"rule {rule.priority}", DELETE_RULE, 0, _rule(rule), (errno.ENOENT,))
+    for rule in sorted(found, key=lambda one: one.count(None)):
+        tell(f"rule {rule.priority}", DELETE_RULE, 0, _rule(rule), (errno.ENOENT,))
 
 
 # --- messages -------------------------------------------------------------------------------------

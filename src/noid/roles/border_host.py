@@ -72,11 +72,14 @@ def keep_rules(config: BorderConfig, site: Site) -> int:
         PlatformError: the kernel refuses.
     """
     wanted = wanted_rules(config, site)
-    found = source_routes.rules(Place.of(config.border).priorities)
+    priorities = Place.of(config.border).priorities
+    found = source_routes.rules(priorities)
     for rule in sorted(wanted - found, key=lambda one: one.priority):
         source_routes.add_rule(rule)
-    for rule in found - wanted:
-        source_routes.delete_rule(rule)
+    if found - wanted:
+        source_routes.delete_rules(found - wanted)
+        for rule in wanted - source_routes.rules(priorities):  # deleted in place of another
+            source_routes.add_rule(rule)
     return sum(rule.longer_than != 0 for rule in wanted ^ found)
 
 

@@ -9,16 +9,19 @@ that no packet is lost.
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 import msgspec
 
 from noid.border_config import BorderSection
+from noid.constants import BORDER_PROVIDERS_MAX
 from noid.host import source_routes
+from noid.host.messages import UNREACHABLE
 from noid.host.netlink import HostNetwork
 from noid.host.replacement import replace_file
+from noid.host.source_routes import SourceRoute
 from noid.planes.bpf.border import take_down as leave_pins
 
 RULES: Final = 3
@@ -71,21 +74,41 @@ class Place(msgspec.Struct, frozen=True):
         Raises:
             PlatformError: the kernel refuses.
         """
-        removed = []
-        for rule in source_routes.rules(
+        rules = source_routes.rules(
             set(self.priorities).difference(besides.priorities if besides else ())
-        ):
-            source_routes.delete_rule(rule)
-            removed.append(f"rule {rule.priority} to table {rule.table}")
+        )
+        source_routes.delete_rules(rules)
+        removed = [f"rule {rule.priority} to table {rule.table}" for rule in rules]
         tables = [besides.table] if besides else []
         if self.table not in tables and source_routes.clear(self.table, tables):
             removed.append(f"routes of table {self.table}")
+        removed += self.clear_former_tables(tables)
         if besides is None or Path(self.pins) != Path(besides.pins):
             removed += leave_pins(Path(self.pins), (), network)
         if (besides is None or self.file != besides.file) and self.file.exists():
             self.file.unlink(missing_ok=True)
             removed.append(f"file {self.file}")
         return removed
+
+    def clear_former_tables(self, staying: Collection[int]) -> list[str]:
+        """Removes the routes of an earlier version, which had a table for each provider.
+
+        Args:
+            staying: tables that are in use.
+
+        Returns:
+            A description of each table.
+
+        Raises:
+            PlatformError: the kernel refuses.
+        """
+        tables = range(self.table + 1, self.table + BORDER_PROVIDERS_MAX)
+        return [
+            f"routes of table {table}"
+            for table in sorted(set(tables).difference(staying))
+            if SourceRoute(UNREACHABLE) in source_routes.routes(table)
+            and source_routes.clear(table, staying)
+        ]
 
 
 def _noted(file: Path) -> Place | None:
@@ -125,6 +148,8 @@ def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork
     for one in former:
         for text in one.take_down(network, place):
             logger.info("moved: removed %s", text)
+    for text in place.clear_former_tables([section.table]):
+        logger.info("upgraded: removed %s", text)
     with contextlib.suppress(OSError):
         replace_file(place.file, msgspec.json.encode(place), mode=0o600)
     return place
