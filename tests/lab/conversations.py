@@ -17,6 +17,7 @@ from noid.counters import PlaneCounter, counters_of
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.lab import namespaces
+from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
 from noid.lab.topology import HOSTS
@@ -104,9 +105,9 @@ class Conversation:
 
 
 @contextlib.contextmanager
-def echoing_lab() -> Iterator[Lab]:
-    """A lab with noid in the kernel on both hosts, and with echo servers."""
-    with Lab.create(plane="bpf") as lab:
+def echoing_lab(plane: Plane = "bpf") -> Iterator[Lab]:
+    """A lab with noid in the kernel, or another plane, on both hosts, and with echo servers."""
+    with Lab.create(plane=plane) as lab:
         serve_echoes(lab)
         yield lab
         assert_no_errors(lab)

@@ -38,9 +38,9 @@ LIFETIMES = "valid_lft 3600 preferred_lft 1800"
 
 
 @pytest.fixture
-def ordinary_lab(lab_machine: None) -> Iterator[Lab]:
+def ordinary_lab(lab_machine: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab for one test, which leaves addresses and settings behind."""
-    with echoing_lab() as lab:
+    with echoing_lab(getattr(request, "param", "bpf")) as lab:
         yield lab
 
 
@@ -123,6 +123,7 @@ def test_a_vpn_of_everything_keeps_the_path_to_its_server(ordinary_lab: Lab, vpn
 
 
 @both_orders
+@pytest.mark.parametrize("ordinary_lab", ["bpf", "tun"], indirect=True)
 def test_a_vpn_of_everything_takes_connections_and_queries(
     ordinary_lab: Lab, vpn_rule: int
 ) -> None:
@@ -139,7 +140,7 @@ def test_a_vpn_of_everything_takes_connections_and_queries(
             assert f" dev vpn0 table {VPN_MARK} src {IN_VPN} " in way(destination, "mark", mark)
     run(lab, f"ip -6 rule del priority {vpn_rule}")
     lab.wait_for("noid has seen it", lambda: "ipproto" not in _rules(lab), PATIENCE_S)
-    lab.wait_for("connections use uplinks", lambda: " dev up" in way(peer), PATIENCE_S)
+    lab.wait_for("connections use uplinks", lambda: " dev vpn0 " not in way(peer), PATIENCE_S)
 
 
 def _rules(lab: Lab) -> str:

@@ -47,6 +47,7 @@ class TunPlane(SlowPath):
         """Makes the device and the sockets; see ``DataPlane.open``."""
         self.wanted = {}
         self.led_elsewhere: set[Locator] = set()
+        self.is_led_elsewhere = False
         self.inquiries = Inquiries(self._look_up)
         self.default_sources = DefaultSources(
             self.not_left,
@@ -76,6 +77,9 @@ class TunPlane(SlowPath):
                 self._restore(list(self.wanted.values()))
             with self.counted(PlaneCounter.RULES_REFUSED):
                 self._keep_rules(survey.rules, survey.tables(self.locators()))
+            if survey.is_led_elsewhere != self.is_led_elsewhere:
+                self.is_led_elsewhere = survey.is_led_elsewhere
+                self.inquiries.add_all((*self.wanted, *self.led_elsewhere))
 
     def _keep_rules(self, actual: Sequence[Rule], tables: Mapping[Locator, int]) -> None:
         wanted = rules_of(self.section, {}, by_source=False, others=actual, tables=tables)
