@@ -11,7 +11,7 @@ import pytest
 
 from noid.cli.main import main
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
-from noid.doctor.checks import Health, of_daemon
+from noid.doctor.checks import Finding, Health, of_daemon, of_plane
 from noid.errors import PlatformError
 from noid.lab.resolution import ROOT_ZONE, serving
 from tests.dns.conftest import in_network_namespace, locators
@@ -119,8 +119,26 @@ def test_a_daemon_that_does_not_answer_is_reported(number: int, fix: str) -> Non
     assert found.fix.startswith(fix)
 
 
+RUNNING = {"version": "1", "sources_not_covered": [], "state": {"trouble": []}}
+
+
+def test_each_problem_of_the_state_files_is_reported() -> None:
+    troubles = ["history.sqlite is damaged", "uplinks.json is damaged"]
+    *_, first, second = of_daemon(RUNNING | {"state": {"trouble": troubles}}, {"uplinks": []})
+    assert [first.text, second.text] == troubles
+    assert {first.health, second.health} == {Health.WRONG}
+
+
+def test_a_daemon_in_user_space_is_not_said_to_be_in_the_kernel() -> None:
+    would_get = [Finding("plane", Health.OK, "in the kernel, by tcx")]
+    assert of_plane({"kind": "bpf", "why": ""}, would_get) == would_get
+    (found,) = of_plane({"kind": "tun", "why": "/sys/fs/bpf: not mounted"}, would_get)
+    assert found.health is Health.UNKNOWN
+    assert found.text.startswith("in user space: /sys/fs/bpf: not mounted")
+
+
 def test_an_uplink_that_is_down_is_reported() -> None:
-    status = {"version": "1", "uplinks_down": ["up1"], "sources_not_covered": []}
+    status = RUNNING | {"uplinks_down": ["up1"]}
     uplink = {"uplink": "up1/2001:db8:1:a", "interface": "up1", "state": "down"}
     paths = {"uplinks": [uplink | {"reason": "silent", "locators": ["2001:db8:1:a::a"]}]}
     running, down, sources = of_daemon(status, paths)

@@ -23,9 +23,9 @@ def test_a_history_that_cannot_be_written_is_tried_again(
     async def play() -> None:
         reporter = Reporter(lambda event: None, tmp_path / "events.d")
         reporter.open(tmp_path)
-        assert "chmod 600" in reporter.trouble
+        assert "chmod 600" in reporter.troubles[0]
         path.chmod(0o600)
-        await until(lambda: not reporter.trouble)
+        await until(lambda: not reporter.troubles)
         await reporter.close()
 
     asyncio.run(play())

@@ -101,6 +101,7 @@ def assert_replaced(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     memories.keep([(3, memory(3))])
     assert (3, memory(3)) in everything(memories)
     memories.close()
+    assert [record.getMessage() for record in caplog.records] == memories.troubles
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert f"moved to {FILE_NAME}" in caplog.text
     assert any(path.name.endswith(".damaged") for path in directory.iterdir())

@@ -56,7 +56,8 @@ def test_a_damaged_file_is_moved_aside_and_replaced(
     store.add([{"n": 1}])
     assert store.last(9) == [{"n": 1}]
     assert (directory / f"{FILE_NAME}.damaged").read_bytes() == content
-    assert len(caplog.records) == 1
+    assert [record.getMessage() for record in caplog.records] == store.troubles
+    assert len(store.troubles) == 1
     store.close()
 
 

@@ -117,6 +117,8 @@ class Doctor:
             known = frozenset(map(parse_locator, _locators_of(paths)))
             locators = chosen({one.locator: one.interface for one in own}, known)
             rules = self._firewall(network, own, self._kind(status, planes))
+            if self.config.plane.may_be_in_kernel and not isinstance(status, ShimError):
+                planes = of_plane(status["plane"], planes)
         finally:
             network.close()
         away = _locators_of(paths) - {format_locator(one) for one in locators}
@@ -319,6 +321,19 @@ class Doctor:
             return error
 
 
+def of_plane(plane: Mapping[str, Any], planes: list[Finding]) -> list[Finding]:
+    """The findings about the data plane, where a daemon runs.
+
+    Args:
+        plane: ``plane`` of its status.
+        planes: what a daemon that may use the kernel plane and starts now would get.
+    """
+    if plane["kind"] == "bpf" or planes[0].health is not Health.OK:
+        return planes
+    text = f"in user space: {plane['why']}; the kernel accepts the programs"
+    return [Finding("plane", Health.UNKNOWN, text, "correct that, and restart the daemon")]
+
+
 def of_daemon(
     status: DaemonStatus | ShimError, paths: DaemonStatus | ShimError, options: str = ""
 ) -> list[Finding]:
@@ -346,7 +361,8 @@ def of_daemon(
         findings.append(Finding("sources", Health.WRONG, text, fix))
     else:
         findings.append(Finding("sources", Health.OK, "programs send from locators"))
-    return findings
+    troubles = status["state"]["trouble"]
+    return findings + [Finding("state", Health.WRONG, one) for one in troubles]
 
 
 def _locators_of(paths: DaemonStatus | ShimError) -> set[str]:

@@ -270,7 +270,7 @@ class Daemon:
             spread=self.spreading.refresh,
             gateways=GatewaySearch(lambda: self.plane.counted(PlaneCounter.GATEWAYS_REFUSED)),
         )
-        watch.preferring.open(Path(self.config.state.directory))
+        self.troubles += watch.preferring.open(Path(self.config.state.directory))
         self.control.requests |= watch.requests
         return watch
 
@@ -385,10 +385,7 @@ class Daemon:
             "descriptors_max": self.descriptors,
             "state": {
                 "directory": self.config.state.directory,
-                "trouble": [
-                    *self.troubles,
-                    *filter(None, [self.memories.trouble, self.reporter.trouble]),
-                ],
+                "trouble": [*self.troubles, *self.memories.troubles, *self.reporter.troubles],
             },
             "locators": [format_locator(locator) for locator in self.locators],
             "sources_not_covered": [format_locator(one) for one in self.host.uncovered],

@@ -82,6 +82,9 @@ class Facts(Collector):
         for state, count in status["contexts"].items():
             contexts.add_metric([state], count)
         yield contexts
+        yield GaugeMetricFamily(
+            "noid_state_troubles", "problems of the state files", len(status["state"]["trouble"])
+        )
         yield from _counters(status)
         yield from _uplinks(self.paths()["uplinks"])
 

@@ -62,14 +62,15 @@ class Preferring:
         self.directory = Path()
         self.timer: asyncio.TimerHandle | None = None
 
-    def open(self, directory: Path) -> None:
-        """Takes what was wanted before the daemon started."""
+    def open(self, directory: Path) -> list[str]:
+        """Takes what was wanted before the daemon started; returns the problems of the file."""
         self.directory = directory
         found, trouble = load_preferences(directory)
         if trouble:
             logger.warning("%s", trouble)
         self.own.wanted = found.at(time.time())
         self._arm()
+        return [trouble] * bool(trouble)
 
     def close(self) -> None:
         """Ends the wait for the end of a time."""

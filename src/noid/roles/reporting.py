@@ -59,9 +59,9 @@ class Reporter:
             self.store.close()
 
     @property
-    def trouble(self) -> str:
-        """Why the history cannot be written; empty if it can."""
-        return "" if self.store is None else self.store.trouble
+    def troubles(self) -> list[str]:
+        """The problems of the history's file."""
+        return [] if self.store is None else self.store.troubles
 
     def report(self, output: Output) -> None:
         """What the engine reports."""

@@ -8,7 +8,6 @@ changes are kept in memory and written later [D49].
 """
 
 import contextlib
-import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -63,8 +62,6 @@ PAGE = f"""
     END
     FROM contexts WHERE label > ? AND label <= {FLOW_LABEL_MASK} ORDER BY label LIMIT ?"""
 
-logger = logging.getLogger("noid")
-
 
 class ContextStore:
     """The stored contexts of one host.
@@ -79,7 +76,6 @@ class ContextStore:
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
         self._trouble = files.Trouble(self.path)
-        self._was_damaged = False
         self._owed: dict[int, ContextRecord | None] = {}
         self._database: sqlite3.Connection | None = None
         self._begin()
@@ -94,6 +90,11 @@ class ContextStore:
     def trouble(self) -> str:
         """Why records cannot be written, for people; empty if they can."""
         return self._trouble.text
+
+    @property
+    def troubles(self) -> list[str]:
+        """The problems of the file, for people."""
+        return self._trouble.texts
 
     @property
     def owes(self) -> bool:
@@ -199,16 +200,12 @@ class ContextStore:
         """Renames a damaged file, reports it, and begins a new one; only once."""
         self.close()
         moved = [files.move_aside(path) for path in files_of(self.path.parent) if _is_there(path)]
-        if self._was_damaged or not all(moved):
+        if self._trouble.replaced or not all(moved):
             self._complain(str(error), None)
             return
-        self._was_damaged = True
-        logger.warning(
-            "%s is damaged (%s) and moved to %s; contexts of an earlier daemon are forgotten",
-            self.path,
-            error,
-            ", ".join(path.name for path in moved if path is not None),
-        )
+        names = ", ".join(path.name for path in moved if path is not None)
+        line = f"{self.path} is damaged ({error}) and moved to {names}; "
+        self._trouble.replaces(f"{line}contexts of an earlier daemon are forgotten")
         self._begin()
 
 

@@ -33,18 +33,30 @@ class DamagedError(Exception):
 
 
 class Trouble:
-    """Whether a state file can be used; said in the log when that changes.
+    """The problems of a state file; each is said in the log when it begins and ends.
 
     Args:
         path: of the file.
 
     Attributes:
         text: why it cannot be used, and the effect, for people; empty if it can.
+        replaced: that a damaged file was replaced, and the effect; empty if none was.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.text = ""
+        self.replaced = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """The problems, for people."""
+        return [one for one in (self.replaced, self.text) if one]
+
+    def replaces(self, line: str) -> None:
+        """Notes that a damaged file was replaced."""
+        logger.warning("%s", line)
+        self.replaced = line
 
     def begins(self, why: str, effect: str) -> None:
         """Notes that the file cannot be used."""

@@ -7,7 +7,6 @@ memory.
 """
 
 import contextlib
-import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -30,8 +29,6 @@ OWED_MAX: Final = 1_000
 OCTETS_MAX: Final = 256 << 20
 """The maximum size of the file, more than these events need."""
 TABLE: Final = "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, event BLOB)"
-
-logger = logging.getLogger("noid")
 
 
 class HistoryStore:
@@ -58,6 +55,11 @@ class HistoryStore:
     def trouble(self) -> str:
         """Why events cannot be written, for people; empty if they can."""
         return self._trouble.text
+
+    @property
+    def troubles(self) -> list[str]:
+        """The problems of the file, for people."""
+        return self._trouble.texts
 
     @property
     def owes(self) -> bool:
@@ -117,7 +119,8 @@ class HistoryStore:
         if aside is None:
             self._complain(f"it is damaged ({error}) and cannot be moved")
         else:
-            logger.warning("history: %s is damaged (%s): moved to %s", self.path, error, aside)
+            line = f"{self.path} is damaged ({error}) and moved to {aside.name}; "
+            self._trouble.replaces(f"{line}earlier events are not shown")
 
     def _complain(self, why: str) -> None:
         self._trouble.begins(why, f"the last {OWED_MAX} events wait in memory")
