@@ -41,7 +41,7 @@ READY = {
     ),
     "sn uas": ("b", "ss -Huln sport = :5060 | grep -q ."),
     "sipp -sf": ("a", "ss -Huan sport = :6000 | awk '{ exit !($2 > 0) }'"),  # voice came back
-    "wireguard-go": ("a", "ip link show wg0"),
+    "wireguard-go": ("ab", "wg show wg0"),
 }
 """What a person sees in a terminal before typing in the next one."""
 ENDS = ("rsync", "seq 30", "sipp -sf")
@@ -203,9 +203,10 @@ def type_recipe(recipe: str, network: Network) -> None:
         elif block.stays and not was_cut:
             return_to_provider_1(network)
         network.type(block)
-        for word, (host, seen) in READY.items():
+        for word, (hosts, seen) in READY.items():
             if block.stays and word in block.text:
-                network.wait(host, seen)
+                for host in hosts:
+                    network.wait(host, seen)
         if CUT in block.text:
             was_cut = True
             network.machines["a"].until(lambda: locators_in_use(network) == {BY_PROVIDER_2})
