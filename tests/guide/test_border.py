@@ -431,3 +431,19 @@ def test_a_line_that_flaps_is_not_used_until_it_stays(site: Site) -> None:
     site.reload(text)
     site.leaves_by("one", "two")
     assert site.source_outside(HOST, address(1, HOST)) == address(1, HOST)
+
+
+def test_an_uplink_that_waits_is_used_while_no_other_works(site: Site) -> None:
+    text = site.config.read_text(encoding="utf-8")
+    site.reload(text.replace("hold_s = 0.2", "hold_s = 3600"))
+    site.leaves_by("one", "two")
+    site.set_line(1, "down")
+    site.leaves_by("two", "two")
+    site.set_line(1, "up")
+    site.set_line(2, "down")
+    site.leaves_by("one", "one")
+    assert site.reaches(HOST, address(1, HOST))
+    assert site.source_outside(HOST, address(2, HOST)) == address(1, HOST)
+    site.set_line(2, "up")
+    site.reload(text)
+    site.leaves_by("one", "two")

@@ -24,7 +24,7 @@ from noid.control.schema import Handler
 from noid.control.server import ControlServer
 from noid.counters import BorderCounter, counter_report
 from noid.errors import ShimError
-from noid.flows.border import NOWHERE, Choice, Provider, Site, choose, prefix_text
+from noid.flows.border import NOWHERE, Choice, Site, choose, prefix_text
 from noid.host import gateways
 from noid.host.changes import NetworkChanges
 from noid.host.gateways import Link
@@ -327,12 +327,7 @@ class Border:
     def decide(self) -> None:
         """Chooses the uplinks, and tells the programs if that changes anything."""
         now_ns = time.monotonic_ns()
-        providers = {
-            one.table.name: Provider(
-                one.liveness.works(now_ns), one.table.priority, one.table.weight, one.is_beyond
-            )
-            for one in self.providers
-        }
+        providers = {one.table.name: one.facts(now_ns) for one in self.providers}
         choice = choose(self.site, providers, self.manual)
         own = choose(self.site, providers, self.manual, handed_over=True)
         self.plane.tables.put_choice(

@@ -9,7 +9,7 @@ from typing import Final
 from noid.border_config import BorderConfig, ProviderTable
 from noid.constants import NEVER, SECOND
 from noid.errors import ShimError
-from noid.flows.border import HIGH_OCTETS
+from noid.flows.border import HIGH_OCTETS, Provider
 from noid.flows.liveness import Liveness
 from noid.host import gateways
 from noid.host.gateways import Gateway, Link
@@ -71,6 +71,16 @@ class ProviderState:
         """
         is_bad = self.liveness.bad.keys() - (BEYOND if self.is_beyond else set())
         return self.index, None if is_bad else self.gateway
+
+    def facts(self, now_ns: int) -> Provider:
+        """What determines the choice."""
+        return Provider(
+            self.liveness.works(now_ns),
+            self.table.priority,
+            self.table.weight,
+            self.is_beyond,
+            waits=not self.liveness.bad,
+        )
 
     def look(self, link: Link | None, now_ns: int) -> None:
         """Reads its state from the host.
