@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The routes by source of a border, and the rule that leads to them."""
 
+import errno
 import subprocess
+from ipaddress import IPv6Network
+
+import pytest
 
 from noid.border_config import BorderConfig, parse_border_config
+from noid.errors import PlatformError, Unsupported
 from noid.flows.border import Site
 from noid.host import gateways, source_routes
 from noid.host.gateways import Gateway
-from noid.host.messages import UNREACHABLE
+from noid.host.messages import NEW_ROUTE, UNICAST, UNREACHABLE
 from noid.host.source_routes import SourceRoute
 from noid.locators import parse_locator
 from noid.roles import border_host
@@ -15,6 +20,7 @@ from noid.roles.border_placed import Place
 from tests.dns.conftest import in_network_namespace, ip
 from tests.host.test_gateways import ROUTER, prepare
 
+SOURCE_BITS_AT = 2
 FAR = "2001:db8:ffff::1"
 ONE, TWO, NEW = (f"2001:db8:{number}::/48" for number in (1, 2, 3))
 
@@ -104,5 +110,48 @@ def test_the_tables_of_an_earlier_version_are_cleared() -> None:
         assert source_routes.routes(later) == set()
         assert len(source_routes.routes(first)) == 2
         assert len(source_routes.routes(others)) == 1
+
+    in_network_namespace(run)
+
+
+def test_the_entry_of_a_gateway_that_was_replaced_is_forgotten() -> None:
+    def run() -> None:
+        up1 = prepare()
+        one = config(one=ONE)
+        former, before = parse_locator("2001:db8:f::9"), None
+        for gateway in (None, former, ROUTER, None, former, None):
+            entry = "2001:db8:f::9 lladdr 02:00:00:00:00:09 dev up1 nud stale extern_learn"
+            ip(f"neigh replace {entry}")
+            border_host.keep_routes(one, {"one": (up1, Gateway(gateway))})
+            default = SourceRoute(UNICAST, IPv6Network(ONE), device=up1, gateway=Gateway(gateway))
+            assert default in source_routes.routes(one.border.table)
+            known = gateways.neighbour(up1, former).answers
+            assert known is (None if before == former else True)
+            before = gateway
+
+    in_network_namespace(run)
+
+
+def test_a_kernel_without_routes_by_source_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(
+        what: str, kind: int, flags: int, body: bytes, harmless: tuple[int, ...] = ()
+    ) -> None:
+        if kind == NEW_ROUTE and body[SOURCE_BITS_AT]:
+            raise PlatformError(what, errno.EINVAL, "Invalid argument")
+        gateways.tell(what, kind, flags, body, harmless)
+
+    def run() -> None:
+        prepare()
+        table = config(one=ONE).border.table
+        source_routes.check_support(table)
+        assert source_routes.routes(table) == set()
+        monkeypatch.setattr(source_routes, "tell", refuse)
+        with pytest.raises(Unsupported, match="CONFIG_IPV6_SUBTREES"):
+            source_routes.check_support(table)
+        with pytest.raises(PlatformError):
+            border_host.keep_routes(config(one=ONE), {"one": (0, None)})
+        assert source_routes.routes(table) == set(), "by which it is recognised comes first"
 
     in_network_namespace(run)

@@ -53,6 +53,7 @@ INVERTED: Final = 0x2
 NONE_SUPPRESSED: Final = 0xFFFFFFFF
 TO_TABLE: Final = 1
 WORST_METRIC: Final = 0xFFFFFFFE
+NOBODY: Final = IPv6Network("::1/128")
 GONE: Final = (errno.ESRCH, errno.ENODEV, errno.ENETUNREACH)
 
 
@@ -126,15 +127,26 @@ def put_route(table: int, route: SourceRoute) -> None:
     """Adds a route, in place of one of the same kind for the same packets.
 
     Raises:
+        PlatformError: the kernel refuses.
+    """
+    tell("route by source", NEW_ROUTE, CREATE | REPLACE, _route(table, route))
+
+
+def check_support(table: int) -> None:
+    """Adds a route that has no effect, and deletes it.
+
+    Raises:
         Unsupported: the kernel has no routes by source.
         PlatformError: the kernel refuses.
     """
+    route = SourceRoute(THROW, NOBODY, NOBODY)
     try:
-        tell("route by source", NEW_ROUTE, CREATE | REPLACE, _route(table, route))
+        put_route(table, route)
     except PlatformError as error:
-        if error.errno == errno.EINVAL and route.kind == UNREACHABLE:
+        if error.errno == errno.EINVAL:
             raise Unsupported("a route by source", "a kernel with CONFIG_IPV6_SUBTREES") from None
         raise
+    delete_route(table, route)
 
 
 def delete_route(table: int, route: SourceRoute) -> None:
@@ -154,17 +166,18 @@ def delete_routes(table: int, found: Iterable[SourceRoute], staying: Collection[
 
     Args:
         table: its number.
-        found: the routes; those that are unreachable go last, or an interruption would leave others
-            in a table that is not recognised as ours.
+        found: the routes, of which others may have taken the place; those that are unreachable go
+            last, or an interruption would leave others in a table that is not recognised as ours.
         staying: other tables that may lead to the gateways.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    deleted = sorted(found, key=lambda one: one.kind == UNREACHABLE)
-    for route in deleted:
+    former = set(found)
+    # What has been replaced is not deleted: without a gateway, that is the same as any other.
+    for route in sorted(former & routes(table), key=lambda one: one.kind == UNREACHABLE):
         delete_route(table, route)
-    hops = {_hop(route) for route in deleted}
+    hops = set(map(_hop, former))
     for device, address in hops.difference(*(map(_hop, routes(one)) for one in {table, *staying})):
         if address is not None:
             forget(device, address)

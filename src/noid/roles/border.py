@@ -25,7 +25,7 @@ from noid.control.server import ControlServer
 from noid.counters import BorderCounter, counter_report
 from noid.errors import ShimError
 from noid.flows.border import NOWHERE, Choice, Site, choose, prefix_text
-from noid.host import gateways
+from noid.host import gateways, source_routes
 from noid.host.changes import NetworkChanges
 from noid.host.gateways import Link
 from noid.host.links import LINK_CARRIES
@@ -138,6 +138,7 @@ class Border:
             with contextlib.suppress(ShimError):
                 if self._read() != self.config:  # written when no socket was open to say so
                     self.reload()
+            source_routes.check_support(self.config.border.table)  # before anything is changed
             stack.callback(self.plane.close)
             former = former_places(self.config.border, self.record.place)
             self._take_over(self.plane.open(Path(one.pins) for one in former))

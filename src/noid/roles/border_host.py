@@ -94,7 +94,7 @@ def keep_routes(config: BorderConfig, through: Mapping[str, tuple[int, Gateway |
         through: by provider, its device and gateway; None: it has none, or keeps that of before.
 
     Raises:
-        ShimError: the kernel refuses, or has no routes by source.
+        PlatformError: the kernel refuses.
     """
     table = config.border.table
     found = source_routes.routes(table)
@@ -109,10 +109,11 @@ def keep_routes(config: BorderConfig, through: Mapping[str, tuple[int, Gateway |
             wanted.add(SourceRoute(UNICAST, source, device=device, gateway=gateway))
         else:
             wanted |= {one for one in found if (one.source, one.device) == (source, device)}
-    for route in sorted(wanted - found, key=lambda one: -one.kind):  # what leads outside is last
+    # By what is UNREACHABLE the table is recognised as ours; what leads outside is last.
+    for route in sorted(wanted - found, key=lambda one: (one.kind == UNICAST, one.kind == THROW)):
         source_routes.put_route(table, route)
     if found - wanted:
-        source_routes.delete_routes(table, source_routes.routes(table) - wanted)
+        source_routes.delete_routes(table, found - wanted)
 
 
 def source_in(device: int, prefixes: list[str]) -> Locator | None:
