@@ -28,6 +28,19 @@ HERE = Path("/")
 WATCHDOG = "[Service]\nWatchdogSec=2\n"
 REFUSED = "[host\n"
 NEW_RESOLVERS = f"# of a DHCP client\nnameserver {NAME_SERVER}\n"
+ASKS_AND_IS_REFUSED = """\
+import socket
+for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET6, kind) as client:
+        client.settimeout(30)
+        try:
+            client.connect(("::1", 53))
+            client.send(bytes(12))
+            client.recv(1)
+        except ConnectionRefusedError:
+            continue
+        raise SystemExit("it is not refused")
+"""
 CONTRIB = Path(__file__).parents[2] / "contrib" / "border"
 RADVD = f"""\
 interface {LAN_DEVICE} {{
@@ -58,6 +71,8 @@ def test_systemd_starts_a_daemon_again_that_hangs_or_is_killed(
             machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", "noid")
             machine.until(lambda: is_another(machine, pid))
             use(machine)
+            assert machine.value("noid.socket", "ActiveState") == "active"
+            check_port(machine)
             check_resolver(machine)
             check_refused_file(machine)
             drop_in.unlink()
@@ -71,6 +86,19 @@ def is_another(machine: Booted, pid: str) -> bool:
     """Whether the service runs as another process."""
     is_active = machine.value("noid", "ActiveState") == "active"
     return is_active and machine.value("noid", "MainPID") not in (pid, "0")
+
+
+def check_port(machine: Booted) -> None:
+    """A stop closes port 53, so that no query starts the daemon again; a restart opens it again."""
+    machine.run("systemctl", "stop", "noid")
+    assert machine.value("noid.socket", "ActiveState") == "inactive"
+    machine.run("python3", "-c", ASKS_AND_IS_REFUSED)
+    assert machine.value("noid", "ActiveState") == "inactive"
+    machine.run("systemctl", "start", "noid")
+    use(machine)
+    machine.run("systemctl", "restart", "noid")
+    assert machine.value("noid.socket", "ActiveState") == "active"
+    use(machine)
 
 
 def check_resolver(machine: Booted) -> None:
