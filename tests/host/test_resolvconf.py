@@ -39,7 +39,7 @@ def test_on_names_noid_first_and_keeps_the_rest(path: Path) -> None:
         "nameserver ::1",
         "nameserver 192.0.2.53",
         "search example.org",
-        "options timeout:2 attempts:5",
+        "options timeout:1 attempts:5",
     ]
     assert is_on(path)
 
@@ -56,6 +56,15 @@ def test_no_query_passes_noid_by_and_a_silent_server_costs_one_second(path: Path
         "nameserver 192.0.2.2",
         "options edns0 trust-ad timeout:1 attempts:5",
     ]
+
+
+def test_a_longer_timeout_of_the_file_does_not_apply_to_noid(path: Path) -> None:
+    path.write_text("nameserver 192.0.2.1\noptions timeout:3 attempts:2 edns0\noptions timeout:4\n")
+    before = state(path)
+    turn_on(path, "::1")
+    assert path.read_text().splitlines()[-1] == "options edns0 timeout:1 attempts:2"
+    turn_off(path, "::1")
+    assert state(path) == before
 
 
 def test_off_puts_back_exactly_what_was_there(path: Path) -> None:

@@ -25,9 +25,11 @@ MOUNT_POINT_FIELD: Final = 4
 KEPT_WORDS: Final = ("search", "domain", "sortlist")
 SERVERS_MAX: Final = 3
 """The C library reads no more of them (MAXNS)."""
-OPTIONS: Final = {"timeout": 1, "attempts": 5}
-"""What programs wait for a server that is silent, in seconds, and how often they ask each. As long
-in total as without us, but the next server is asked sooner."""
+TIMEOUT: Final = "timeout:1"
+"""How long programs wait for a server that is silent, in seconds: also where the file had more."""
+ATTEMPTS: Final = "attempts:"
+ATTEMPTS_DEFAULT: Final = "attempts:5"
+"""How often they ask each, unless the file says so: in total as long as the C library does."""
 ROTATE: Final = "rotate"
 """The option by which every other query would pass the stub by."""
 
@@ -154,9 +156,9 @@ def _ours(before: list[str], listen: str) -> Iterator[str]:
     yield from (f"nameserver {one}" for one in (listen, *others[: SERVERS_MAX - 1]))
     yield from (line for line in before if line.startswith(KEPT_WORDS))
     words = [word for line in before if line.startswith("options") for word in line.split()[1:]]
-    named = {word.partition(":")[0] for word in words}
-    added = [f"{key}:{value}" for key, value in OPTIONS.items() if key not in named]
-    yield " ".join(["options", *(word for word in words if word != ROTATE), *added])
+    kept = [one for one in words if one != ROTATE and not one.startswith(("timeout:", ATTEMPTS))]
+    attempts = [one for one in words if one.startswith(ATTEMPTS)] or [ATTEMPTS_DEFAULT]
+    yield " ".join(["options", *kept, TIMEOUT, *attempts])
 
 
 def _without_us(path: Path, listen: str) -> str:
