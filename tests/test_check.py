@@ -12,6 +12,7 @@ from noid import config_places
 from noid.cli import places
 from noid.cli.main import main
 from noid.config import DEFAULT_SOCKET, Config
+from noid.errors import ConfigError
 from tests.test_config import REFUSED
 
 Capture = pytest.CaptureFixture[str]
@@ -170,6 +171,19 @@ def test_without_a_file_there_are_defaults(
     assert config_places.control_socket("") == DEFAULT_SOCKET
     arguments = argparse.Namespace(config=None)
     assert places.configuration(arguments) == Config()
+
+
+def test_a_daemon_reads_defaults_only_until_there_is_a_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_places, "USUAL_CONFIG", path)
+    read = config_places.ConfigReader(None)
+    assert read() == Config()
+    path.write_text('[host]\nname = "a.example"\n')
+    assert read().host.name == "a.example"
+    path.unlink()
+    with pytest.raises(ConfigError, match=f"{path}: cannot be read: No such file"):
+        read()
 
 
 def test_commands_find_the_socket_in_the_usual_file(

@@ -37,6 +37,30 @@ def configuration_in(named: Path | None) -> Config:
     return Config() if path is None else load_config(path)
 
 
+class ConfigReader:
+    """Reads the configuration of a daemon, again for each reload.
+
+    Args:
+        named: the named file; None for the default file, or defaults if there is no file.
+    """
+
+    def __init__(self, named: Path | None) -> None:
+        self.path = named
+
+    def __call__(self) -> Config:
+        """The configuration.
+
+        Raises:
+            ConfigError: the file is rejected, or one that was read before is missing.
+        """
+        path = config_file(self.path)
+        if path is None:
+            return Config()
+        config = load_config(path)
+        self.path = path
+        return config
+
+
 def control_socket(text: str = "") -> Path:
     """The path of the daemon's socket; the default path for an empty text."""
     text = text or os.environ.get("NOID_SOCKET", "")

@@ -74,6 +74,20 @@ def test_a_file_that_is_refused_changes_nothing(tun_lab: Lab, file: Path) -> Non
     assert "reload: nothing is changed: dns.port" in tun_lab.log("a")
 
 
+def test_a_file_that_is_missing_changes_nothing(tun_lab: Lab, file: Path) -> None:
+    before = in_force(tun_lab)
+    file.unlink()
+    done = reload(tun_lab)
+    assert done.returncode == 1
+    assert f"nothing is changed: {file}: cannot be read: No such file" in done.stderr
+    os.kill(tun_lab.status("a")["pid"], signal.SIGHUP)
+    refusal = f"reload: nothing is changed: {file}"
+    tun_lab.wait_for(
+        "the signal is refused too", lambda: tun_lab.log("a").count(refusal) == 2, TIMEOUT_S
+    )
+    assert in_force(tun_lab) == before
+
+
 def test_sighup_reloads(tun_lab: Lab, file: Path) -> None:
     file.write_text(file.read_text().replace('name = "a.example"', 'name = "other.example"'))
     os.kill(tun_lab.status("a")["pid"], signal.SIGHUP)

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from noid.cli.leaves import add_command, add_json
 from noid.cli.output import remove_and_say
 from noid.cli.places import add_config, configuration
 from noid.config import Config
+from noid.config_places import ConfigReader
 from noid.control.client import listens
 from noid.errors import UsageError
 from noid.host import precise
@@ -56,12 +56,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run_daemon(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
-    config = configuration(arguments)
+    read = ConfigReader(arguments.config)
+    config = read()
     os.umask(PRIVATE)
     limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
     if config.plane.may_be_in_kernel:
         stand_guard(config)
-    precise.run(_run(config, limit, partial(configuration, arguments)))
+    precise.run(_run(config, limit, read))
     return 0
 
 
