@@ -2,13 +2,16 @@
 """Events that cannot be written to the history are written later."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
+from noid.cli.main import main
+from noid.control.server import ControlServer
 from noid.roles import reporting
 from noid.roles.reporting import Reporter
-from noid.state.history import FILE_NAME
+from noid.state.history import EVENTS_MAX, FILE_NAME, HistoryStore
 from tests.waiting import until
 
 
@@ -29,3 +32,28 @@ def test_a_history_that_cannot_be_written_is_tried_again(
         await reporter.close()
 
     asyncio.run(play())
+
+
+def test_every_event_that_is_kept_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o700)
+    store = HistoryStore(tmp_path)
+    store.add({"n": number} for number in range(EVENTS_MAX))
+    store.close()
+
+    async def play() -> None:
+        reporter = Reporter(lambda event: None, tmp_path / "events.d")
+        reporter.open(tmp_path)
+        server = ControlServer(tmp_path / "noid.sock", {}, {"history": reporter.history})
+        await server.start()
+        words = ["history", "--json", "--count", str(EVENTS_MAX)]
+        words += ["--socket", str(server.path)]
+        assert await asyncio.to_thread(main, words) == 0
+        assert "before" in (await reporter.history({"before": 0}))["error"]
+        await server.stop()
+        await reporter.close()
+
+    asyncio.run(play())
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert [one["n"] for one in events] == list(reversed(range(EVENTS_MAX)))

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from noid.state import history
-from noid.state.history import EVENT_OCTETS_MAX, EVENTS_MAX, FILE_NAME, HistoryStore
+from noid.state.history import EVENT_OCTETS_MAX, EVENTS_MAX, FILE_NAME, NEWEST, HistoryStore
 
 
 @pytest.fixture
@@ -36,6 +36,21 @@ def test_so_many_events_are_kept(directory: Path) -> None:
     store.add({"n": number} for number in range(EVENTS_MAX + 10))
     assert len(store.last(2 * EVENTS_MAX)) == EVENTS_MAX
     assert store.last(1) == [{"n": EVENTS_MAX + 9}]
+    store.close()
+
+
+def test_pages_have_every_event_once_also_those_not_written_yet(directory: Path) -> None:
+    store = HistoryStore(directory)
+    store.add({"n": number} for number in range(5))
+    store._owed = [b'{"n":5}', b'{"n":6}']
+    found, before = [], NEWEST
+    while before:
+        page = store.page(2, before)
+        found += [one["n"] for one in page.events]
+        before = page.before
+        store.add([{"n": 99}])
+    assert found[2:] == [4, 3, 2, 1, 0]
+    assert found[:2] == [6, 5]
     store.close()
 
 

@@ -17,10 +17,12 @@ from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.client import ask
 from noid.control.uplink_reports import reason_text
+from noid.state.history import EVENTS_MAX
 from noid.text import duration, json_line, printable
 
 SHOWN: Final = 50
-SHOWN_MAX: Final = 1_000
+PAGE: Final = 1_000
+"""Events to ask for at one time: a daemon sends no more."""
 TIMES: Final = 5
 TIMES_MAX: Final = 100_000
 INTERVAL_S: Final = 1.0
@@ -30,7 +32,7 @@ COLUMNS: Final = ("local locator", "peer locator", "sent", "loss", "min", "mean"
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``history`` and ``ping``."""
     history = _command(commands, "history", show_history, "noid history --count 20")
-    history.add_argument("--count", type=Count(SHOWN_MAX), default=SHOWN, help="events to show")
+    history.add_argument("--count", type=Count(EVENTS_MAX), default=SHOWN, help="events to show")
     ping = _command(commands, "ping", show_ping, "noid ping b.example --count 10")
     ping.add_argument("peer", metavar="PEER", help="name, AID or locator of a peer with a context")
     ping.add_argument("--count", type=Count(TIMES_MAX), default=TIMES, help="times to ask")
@@ -51,7 +53,7 @@ def _command(
 
 def show_history(arguments: argparse.Namespace) -> int:
     """Prints the most recent events, the newest last."""
-    answer = ask(arguments.socket, "history", {"count": arguments.count})
+    answer = _history(arguments)
     if arguments.json:
         say(json_line(answer))
         return 0
@@ -61,6 +63,18 @@ def show_history(arguments: argparse.Namespace) -> int:
     else:
         say("nothing has happened yet")
     return 0
+
+
+def _history(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The events of all answers, the newest first, and the time of the first answer."""
+    count, events = arguments.count, []
+    answer = first = ask(arguments.socket, "history", {"count": min(count, PAGE)})
+    events += answer["events"]
+    while answer.get("before") and (left := count - len(events)) > 0:
+        older = {"count": min(left, PAGE), "before": answer["before"]}
+        answer = ask(arguments.socket, "history", older)
+        events += answer["events"]
+    return {"now": first["now"], "events": events}
 
 
 def history_cells(event: Mapping[str, Any], now_s: float) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from noid.control.uplink_reports import change_event, switch_report
 from noid.control.uplinks import Change, Switch
 from noid.engine.events import Output
 from noid.roles.scripts import Scripts
-from noid.state.history import HistoryStore
+from noid.state.history import NEWEST, HistoryStore, Page
 
 WRITE_DELAY_S: Final = 1.0
 """How long after the first of several events they are written to the history."""
@@ -45,7 +45,8 @@ class Reporter:
         self._writing: asyncio.TimerHandle | None = None
 
     def open(self, directory: Path) -> None:
-        """Opens the history in the state directory."""
+        """Opens the history in the state directory, and says which scripts cannot be run."""
+        self.scripts.examine()
         self.store = HistoryStore(directory)
         self._write()
 
@@ -91,13 +92,15 @@ class Reporter:
         self._write_soon()
 
     async def history(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What ``noid history`` shows: the newest first."""
-        count = request.get("count", HISTORY_SHOWN)
+        """What ``noid history`` shows: the newest first, or those before the last answer."""
+        count, before = request.get("count", HISTORY_SHOWN), request.get("before", NEWEST)
         if not isinstance(count, int) or not 0 < count <= HISTORY_SHOWN_MAX:
             return {"error": f"count must be 1 to {HISTORY_SHOWN_MAX}"}
+        if not isinstance(before, int) or not 0 < before <= NEWEST:
+            return {"error": "before must be that of an answer"}
         self._write()
-        events = [] if self.store is None else self.store.last(count)
-        return {"now": round(time.time(), 3), "events": events}
+        page = Page([], 0) if self.store is None else self.store.page(count, before)
+        return {"now": round(time.time(), 3), "events": page.events, "before": page.before}
 
     def _write_soon(self) -> None:
         if self._writing is None:

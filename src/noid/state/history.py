@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -28,7 +28,21 @@ OWED_MAX: Final = 1_000
 """The maximum of events that wait in memory until the file can be written."""
 OCTETS_MAX: Final = 256 << 20
 """The maximum size of the file, more than these events need."""
+NEWEST: Final = 2**63 - 1
+"""Larger than the number of any event."""
 TABLE: Final = "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, event BLOB)"
+
+
+class Page(NamedTuple):
+    """Some of the events.
+
+    Attributes:
+        events: the newest first, without unreadable rows.
+        before: what continues at the next older event; 0 if there is none.
+    """
+
+    events: list[dict[str, Any]]
+    before: int
 
 
 class HistoryStore:
@@ -81,16 +95,25 @@ class HistoryStore:
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """The most recent events, the newest first, without unreadable rows."""
-        rows: list[tuple[Any]] = []
+        return self.page(count, NEWEST).events
+
+    def page(self, count: int, before: int) -> Page:
+        """So many of the events before one; those not written yet are before ``NEWEST`` only."""
+        rows: list[tuple[int, Any]] = []
         with self._caught(), contextlib.suppress(sqlite3.OperationalError):
             if self._database is not None:
-                query = "SELECT event FROM events ORDER BY number DESC LIMIT ?"
-                rows = self._database.execute(query, (count,)).fetchall()
+                query = (
+                    "SELECT number, event FROM events WHERE number < ? ORDER BY number DESC LIMIT ?"
+                )
+                rows = self._database.execute(query, (before, count)).fetchall()
+        owed = self._owed[::-1] if before == NEWEST else []
+        next_number = rows[0][0] + 1 if rows else 1  # of the first of them, once it is written
+        taken = [*((next_number, one) for one in owed), *rows][:count]
         found: list[dict[str, Any]] = []
-        for octets in [*reversed(self._owed), *(octets for (octets,) in rows)][:count]:
+        for _, octets in taken:
             with contextlib.suppress(ValueError, TypeError, RecursionError):
                 found.append(msgspec.json.decode(octets, type=dict[str, Any]))
-        return found
+        return Page(found, taken[-1][0] if len(taken) == count else 0)
 
     def _open(self) -> None:
         for _ in range(2):  # the second time after a damaged file was renamed
