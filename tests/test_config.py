@@ -87,6 +87,7 @@ REFUSED = [
     ('[host]\nlocators = ["fe80::1"]', "host.locators", "not a global unicast address"),
     ('[host]\nlocators = ["ff02::1"]', "host.locators", "not a global unicast address"),
     (locators(LOCATORS_MAX + 1), "host.locators", f"more than {LOCATORS_MAX}"),
+    ('[events]\ndirectory = "x"', "events.directory", "not an absolute path"),
     ("[dns]\nx = 1", "dns.x", "is no known key; here are listen"),
     ('[dns]\nlisten = "localhost"', "dns.listen", "not an IPv4 or IPv6 address"),
     ("[dns]\nport = 0", "dns.port", ">= 1"),

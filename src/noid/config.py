@@ -351,6 +351,9 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     yield from _dns_problems(config.dns)
     yield from policy_problems(config.policy)
     yield from codepoint_problems(config.codepoints)
+    if not Path(config.events.directory).is_absolute():
+        name, why = "events.directory", f"{config.events.directory!r} is not an absolute path"
+        yield ConfigError(name, why, _usual(name))
     yield from metrics_problems(config.metrics)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from noid.roles.scripts import EVENTS_BURST, RUNNING_MAX, SCRIPTS_MAX, Scripts
+from noid.host.scripts import SCRIPTS_MAX
+from noid.roles.scripts import EVENTS_BURST, RUNNING_MAX, Scripts
 
 EVENT = {"event": "uplink_changed", "uplink": "up1"}
 WAIT_S = 60.0
@@ -114,7 +115,10 @@ def test_what_is_not_run_is_reported_once(
             path.chmod(0o644)
         case _:
             directory.chmod(0o777)
-    played(Scripts(directory), 2)
+    scripts = Scripts(directory)
+    assert scripts.examine() == []
+    assert len(caplog.records) == 1
+    played(scripts, 2)
     assert not (tmp_path / "ran").exists()
     assert len(caplog.records) == 1
 

@@ -16,6 +16,7 @@ from noid.control.client import ask
 from noid.dns.records import canonical_name
 from noid.dns.zone import HOST_NAME, is_host_name
 from noid.errors import ConfigError
+from noid.host.scripts import scripts_in
 from noid.text import json_line
 
 RELOAD_TIMEOUT_S: Final = 10.0
@@ -90,6 +91,9 @@ def _problems(path: Path) -> Iterator[tuple[bool, ConfigError]]:
     yield from ((True, one) for one in refused)
     names = [name for _, name in socket.if_nameindex()]
     yield from ((False, one) for one in unmatched_globs(config, names))
+    for one in scripts_in(Path(config.events.directory))[1]:
+        why = f"{one.what}: {one.why}"
+        yield False, ConfigError("events.directory", why, f"ls -ld {config.events.directory}/*")
     name = canonical_name(config.host.name)
     if name and not is_host_name(name):
         why = f"{name!r} is not a host name; {HOST_NAME}"

@@ -8,7 +8,7 @@ resolvers.
 
 import enum
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,7 @@ from noid.doctor.losses import Loss, describe
 from noid.errors import ConfigError, PlatformError, ShimError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
+from noid.host.scripts import scripts_in
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import SUBNET_OCTETS, Locator, chosen, format_locator, parse_locator
 from noid.planes.bpf.pins import our_pins, own_devices
@@ -129,6 +130,7 @@ class Doctor:
             *rules,
             self._kernel(),
             *planes,
+            *_of_scripts(Path(self.config.events.directory)),
             *of_daemon(status, paths, self.options),
         ]
 
@@ -388,6 +390,15 @@ def _of_uplinks(uplinks: list[Mapping[str, Any]]) -> list[Finding]:
         fix = fixes.get(one["reason"], "noid paths; noid history")
         findings.append(Finding("uplinks", Health.WRONG, text, fix))
     return findings
+
+
+def _of_scripts(directory: Path) -> Iterator[Finding]:
+    """The scripts for events that the daemon does not run; nothing if there is none at all."""
+    scripts, refused = scripts_in(directory)
+    for one in refused:
+        yield Finding("events", Health.WRONG, f"{directory}: {one.what}: {one.why}")
+    if scripts and not refused:
+        yield Finding("events", Health.OK, f"{directory}: scripts that are run: {len(scripts)}")
 
 
 def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> Finding:

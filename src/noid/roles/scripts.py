@@ -11,16 +11,14 @@ import contextlib
 import logging
 import os
 import signal
-import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from noid.host.scripts import scripts_in
 from noid.roles.patience import Patience
 from noid.text import json_line, printable
 
-SCRIPTS_MAX: Final = 16
-"""Scripts that are run for one event, in the order of their names."""
 RUNNING_MAX: Final = 32
 """Scripts that run at one time; further ones are not started."""
 TIMEOUT_S: Final = 10.0
@@ -28,9 +26,6 @@ TIMEOUT_S: Final = 10.0
 EVENTS_BURST: Final = 20
 EVENT_INTERVAL_S: Final = 1.0
 """So many events are passed on at once, and then one in this time."""
-ROOT: Final = 0
-WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
-EXECUTABLE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 logger = logging.getLogger("noid")
@@ -56,7 +51,7 @@ class Scripts:
 
     def run(self, event: dict[str, Any]) -> None:
         """Starts every script with an event, and waits for none."""
-        scripts = self._scripts()
+        scripts = self.examine()
         loop = asyncio.get_running_loop()
         if not scripts:
             return
@@ -79,30 +74,12 @@ class Scripts:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    def _scripts(self) -> list[Path]:
-        try:
-            if not _is_trusted(self.directory.stat()):
-                self._refuse("directory", "others can write it; chown root, chmod 755")
-                return []
-            found = sorted(one for one in self.directory.iterdir() if self._is_runnable(one))
-        except OSError:
-            return []
-        for one in found[SCRIPTS_MAX:]:
-            self._refuse("too many scripts", f"{one.name} is not run: {SCRIPTS_MAX} are")
-        return found[:SCRIPTS_MAX]
-
-    def _is_runnable(self, path: Path) -> bool:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            why = "it is not a regular file"
-        elif not status.st_mode & EXECUTABLE:
-            why = "it is not executable; chmod 755"
-        elif not _is_trusted(status):
-            why = "others can write it; chown root, chmod 755"
-        else:
-            return True
-        self._refuse(path.name, why)
-        return False
+    def examine(self) -> list[Path]:
+        """The scripts to run; says what is not run."""
+        scripts, refused = scripts_in(self.directory)
+        for one in refused:
+            self._refuse(one.what, one.why)
+        return scripts
 
     def _refuse(self, what: str, why: str) -> None:
         """Counts it, and says so the first time."""
@@ -137,8 +114,3 @@ class Scripts:
             await process.wait()
         if process.returncode and process.returncode > 0:
             self._refuse(script.name, f"it ended with status {process.returncode}")
-
-
-def _is_trusted(status: os.stat_result) -> bool:
-    """Whether only root can have written it."""
-    return status.st_uid == ROOT and not status.st_mode & WRITABLE_BY_OTHERS
