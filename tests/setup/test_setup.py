@@ -146,7 +146,8 @@ def test_undo_refuses_a_file_that_was_changed_since_and_does_nothing(host: Host)
         file.write("# mine\n")
     refused = host.setup("--undo", good=False)
     assert refused.returncode != 0
-    assert "was changed since noid setup wrote it; keep a copy elsewhere" in refused.stderr
+    assert "was changed since noid setup wrote it" in refused.stderr
+    assert "noid setup --undo --keep-changed" in refused.stderr
     assert host.leaves_by(address("eth1")) == "eth1"
     assert "has been changed since noid setup wrote it, and is kept" in host.setup(*NAMED).stdout
     assert host.config.read_text().endswith("# mine\n")

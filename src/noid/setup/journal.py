@@ -32,6 +32,7 @@ DEFAULT_DIRECTORY: Final = Path("/var/lib/noid-setup")
 NAME: Final = "journal.json"
 OCTETS_MAX: Final = 16 << 20
 NEW_MODE: Final = 0o644
+ROOT: Final = 0
 DIRECTORY_MODE: Final = 0o755
 ALREADY: Final = "File exists"
 GONE: Final = (
@@ -239,7 +240,10 @@ class Journal:
         """
         edited = self.edited()
         if edited and not keep_changed:
-            remedy = f"keep a copy elsewhere, rm {edited[0]}, and run noid setup --undo again"
+            remedy = (
+                "noid setup --undo --keep-changed keeps it and undoes the rest; or keep a copy "
+                f"elsewhere, rm {edited[0]}, and run noid setup --undo again"
+            )
             raise PlatformError(edited[0], 0, f"was changed since noid setup wrote it; {remedy}")
         if troubles := self._take_all_back({*edited}):
             left = f"steps that are not undone: {len(troubles)}; correct this, and run it again"
@@ -358,7 +362,9 @@ def _run_back(command: list[str]) -> None:
 def _check_owner(directory: Path) -> None:
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        advice = f"must belong to uid {os.geteuid()} only; chown and chmod 700 it, or run as root"
+        advice = f"must belong to uid {os.geteuid()} only; chown and chmod 700 it"
+        if os.geteuid() != ROOT and status.st_uid == ROOT:
+            advice = "belongs to root; run as root"
         raise PlatformError(f"journal {directory}", 0, advice)
 
 

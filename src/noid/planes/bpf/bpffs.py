@@ -12,6 +12,7 @@ from noid.errors import PlatformError
 
 BPFFS_MAGIC = 0xCAFE4A11
 STATFS_OCTETS = 256
+ROOT = 0
 MOUNTS = Path("/proc/self/mounts")
 MOUNT_SOURCE = b"noid"
 KERNELS_OWN = frozenset({"maps.debug", "progs.debug"})
@@ -37,7 +38,11 @@ def owner_trouble(path: Path) -> str:
     if stat.S_ISLNK(status.st_mode):
         return f"is a link; remove it: rm {path}"
     if status.st_uid != user:
-        return f"belongs to uid {status.st_uid}, noid runs as uid {user}; remove it: rm -r {path}"
+        why = f"belongs to uid {status.st_uid}, noid runs as uid {user}"
+        if user == ROOT:
+            return f"{why}; remove it: rm -r {path}"
+        owner = "root" if status.st_uid == ROOT else f"uid {status.st_uid}"
+        return f"{why}; run as {owner}, or stop the noid of {owner} and run noid down as {owner}"
     return ""
 
 
