@@ -240,10 +240,7 @@ class Journal:
         """
         edited = self.edited()
         if edited and not keep_changed:
-            remedy = (
-                "noid setup --undo --keep-changed keeps it and undoes the rest; or keep a copy "
-                f"elsewhere, rm {edited[0]}, and run noid setup --undo again"
-            )
+            remedy = f"to undo the rest: noid setup --undo --keep-changed; or rm {edited[0]} first"
             raise PlatformError(edited[0], 0, f"was changed since noid setup wrote it; {remedy}")
         if troubles := self._take_all_back({*edited}):
             left = f"steps that are not undone: {len(troubles)}; correct this, and run it again"
