@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from noid import __version__
-from noid.cli.inspect import ROWS_MEASURED
+from noid.cli.history import history_cells, monitor_line
 from noid.cli.main import INTERRUPTED, main, parser
+from noid.cli.output import ROWS_MEASURED
+from noid.cli.paths import clock
 from noid.cli.report import Daemon
 from noid.cli.table import MODULES
 from noid.counters import PlaneCounter
@@ -30,6 +32,7 @@ STATUS = {
     "plane": {"kind": "tun", "counters": {"packets_sent": 3, "packets_received": 0}},
     "contexts": {},
 }
+AT_S = 1_000_000_000.25
 CONTEXT = {
     "local_aid": "2001:db8:1::a",
     "peer_aid": "2001:db8:1::b",
@@ -412,11 +415,11 @@ def test_programs_get_json(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], "peer unable: peer_aid=2001:db8::1 why=so\n"),
+        ([], f"{clock(AT_S, AT_S + 10 * 86_400)}  peer unable: peer_aid=2001:db8::1 why=so\n"),
         (
             ["--json"],
             '{"event":"monitoring"}\n'
-            '{"event":"peer_unable","at_ns":5,"peer_aid":"2001:db8::1","why":"so"}\n',
+            '{"event":"peer_unable","at_ns":5,"at":1000000000.25,"peer_aid":"2001:db8::1","why":"so"}\n',
         ),
     ],
 )
@@ -427,7 +430,8 @@ def test_the_monitor_prints_events_until_the_daemon_stops(
     path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    event = {"event": "peer_unable", "at_ns": 5, "peer_aid": "2001:db8::1", "why": "so"}
+    event = {"event": "peer_unable", "at_ns": 5, "at": AT_S}
+    event |= {"peer_aid": "2001:db8::1", "why": "so"}
 
     def publish_once_monitored() -> None:
         if not canned.server.monitors:
@@ -439,6 +443,30 @@ def test_the_monitor_prints_events_until_the_daemon_stops(
     canned.call(publish_once_monitored)
     assert main(["monitor", *options, "--socket", str(path)]) == 0
     assert capsys.readouterr().out == expected
+
+
+def test_a_change_of_an_uplink_is_shown_as_in_the_history() -> None:
+    change = {"event": "uplink_changed", "at_ns": 5, "at": 1.5, "uplink": "up1", "old": "up"}
+    change |= {"new": "down", "reason": "silent", "lasted_s": 49.659}
+    line = monitor_line(change)
+    cells = history_cells(change, 1.5)
+    assert line == f"{cells[1]}: {cells[2]}"
+    assert line.startswith("uplink up1: up -> down after 50 s: ")
+
+
+def test_the_status_says_preferences_in_words(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    avoid = [{"uplink": "up1", "until": None}]
+    configured = [{"uplink": "up2", "priority": 2, "weight": None, "backup": False}]
+    found = {"preferences": {"use": "", "avoid": avoid, "configured": configured}, "pid": 1}
+    with serving(path, {"status": lambda: found}):
+        assert main(["status", "--socket", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "preferences  up1 is avoided until noid auto",
+        "preferences  up2 is configured with priority 2",
+        "pid          1",
+    ]
 
 
 # --- the daemon -----------------------------------------------------------------------------------

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Events that cannot be written to the history are written later."""
+"""Events: each has its time; those that cannot be written to the history are written later."""
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from noid.cli.main import main
+from noid.control.reports import Event
 from noid.control.server import ControlServer
+from noid.control.uplinks import Change, Health, Reason
+from noid.counters import Drop
+from noid.engine.events import Dropped
 from noid.roles import reporting
 from noid.roles.reporting import Reporter
 from noid.state.history import EVENTS_MAX, FILE_NAME, HistoryStore
@@ -57,3 +62,20 @@ def test_every_event_that_is_kept_is_shown(
     asyncio.run(play())
     events = json.loads(capsys.readouterr().out)["events"]
     assert [one["n"] for one in events] == list(reversed(range(EVENTS_MAX)))
+
+
+def test_every_event_for_monitors_has_both_times(tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    async def play() -> None:
+        reporter = Reporter(events.append, tmp_path / "events.d")
+        reporter.report(Dropped(Drop.TRUNCATED, "why"))
+        reporter.uplink_changed(Change(1.5, "up1", Health.UP, Health.DOWN, Reason.SILENT, 1.0))
+        await reporter.close()
+
+    before_s, before_ns = time.time(), time.monotonic_ns()
+    asyncio.run(play())
+    dropped, changed = events
+    assert before_s - 0.001 <= dropped["at"] <= time.time() + 0.001
+    assert changed["at"] == 1.5, "since when it is so"
+    assert all(before_ns <= one["at_ns"] <= time.monotonic_ns() for one in events)

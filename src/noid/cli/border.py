@@ -16,7 +16,7 @@ from noid.border_config import (
     DEFAULT_SOCKET,
     load_border_config,
 )
-from noid.cli.inspect import print_events
+from noid.cli.history import print_events
 from noid.cli.leaves import add_group, add_json, add_leaf
 from noid.cli.output import remove_and_say, say
 from noid.cli.paths import clock

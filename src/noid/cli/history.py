@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid history``: past changes and switches; ``noid ping``: measures every pair now."""
+"""``noid monitor``: events; ``noid history``: past ones; ``noid ping``: measures every pair now."""
 
 import argparse
 import contextlib
@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from noid.cli.inspect import print_columns
 from noid.cli.leaves import add_command, add_json
-from noid.cli.output import say
+from noid.cli.output import finish, print_columns, say
 from noid.cli.paths import clock, percent, round_trip
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
-from noid.control.client import ask
+from noid.control.client import ask, stream_events
+from noid.control.reports import line_of
 from noid.control.uplink_reports import reason_text
 from noid.state.history import EVENTS_MAX
 from noid.text import duration, json_line, printable
@@ -30,7 +30,8 @@ COLUMNS: Final = ("local locator", "peer locator", "sent", "loss", "min", "mean"
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``history`` and ``ping``."""
+    """Adds ``monitor``, ``history`` and ``ping``."""
+    _command(commands, "monitor", monitor, "noid monitor --json")
     history = _command(commands, "history", show_history, "noid history --count 20")
     history.add_argument("--count", type=Count(EVENTS_MAX), default=SHOWN, help="events to show")
     ping = _command(commands, "ping", show_ping, "noid ping b.example --count 10")
@@ -49,6 +50,30 @@ def _command(
     add_json(parser)
     add_socket(parser)
     return parser
+
+
+def monitor(arguments: argparse.Namespace) -> int:
+    """Prints events until the daemon stops or the reader closes the pipe."""
+    return print_events(arguments, monitor_line)
+
+
+def monitor_line(event: dict[str, Any]) -> str:
+    """An event for people: an uplink as in ``noid history``, another one with each of its facts."""
+    if event["event"] == "uplink_changed":
+        return f"{_subject(event)}: {_change(event)}"
+    return line_of(event)
+
+
+def print_events(arguments: argparse.Namespace, as_line: Callable[[dict[str, Any]], str]) -> int:
+    """Prints the events of any daemon; ``as_line`` gives the line of an event without its time."""
+    for event in stream_events(arguments.socket):
+        if arguments.json:
+            say(json_line(event))
+        elif event["event"] != "monitoring":
+            now_s = time.time()
+            say(f"{clock(event.get('at', now_s), now_s)}  {as_line(event)}")
+        finish()
+    return 0
 
 
 def show_history(arguments: argparse.Namespace) -> int:
@@ -79,19 +104,33 @@ def _history(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def history_cells(event: Mapping[str, Any], now_s: float) -> tuple[str, str, str]:
     """The cells of an event: time, subject, change."""
+    cells = clock(event["at"], now_s), _subject(event), _change(event)
+    return printable(cells[0]), printable(cells[1]), printable(cells[2])
+
+
+def _subject(event: Mapping[str, Any]) -> str:
+    """What an event is about."""
     match event.get("event"):
         case "uplink_changed":
-            about, what = f"uplink {event['uplink']}", f"{event['old']} -> {event['new']}"
-            what += f" after {duration(event['lasted_s'])}"
-            what += f": {reason_text(event['reason'])}" if event["reason"] else ""
+            return f"uplink {event['uplink']}"
         case "switched":
-            about = f"peer {event['peer_aid']}"
+            return f"peer {event['peer_aid']}"
+        case _:
+            return ""
+
+
+def _change(event: Mapping[str, Any]) -> str:
+    """What has changed, and why."""
+    match event.get("event"):
+        case "uplink_changed":
+            reason = f": {reason_text(event['reason'])}" if event["reason"] else ""
+            return f"{event['old']} -> {event['new']} after {duration(event['lasted_s'])}{reason}"
+        case "switched":
             old = f"{event['old_local_locator']} -> {event['old_peer_locator']}"
             new = f"{event['new_local_locator']} -> {event['new_peer_locator']}"
-            what = f"from {old} to {new}: {event['why']}"
+            return f"from {old} to {new}: {event['why']}"
         case _:
-            about, what = "", f"{event.get('switches', 0)} more switches at that time"
-    return printable(clock(event["at"], now_s)), printable(about), printable(what)
+            return f"{event.get('switches', 0)} more switches at that time"
 
 
 @dataclass(slots=True)

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""``noid status``, ``noid contexts``, ``noid monitor``: the state of a running daemon."""
+"""``noid status``, ``noid contexts``: the state of a running daemon."""
 
 import argparse
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from noid.cli.leaves import add_command, add_json
-from noid.cli.output import finish, say
+from noid.cli.output import print_columns, say
 from noid.cli.places import Count, add_socket
+from noid.cli.prefer import preference_lines
 from noid.cli.table import SUMMARIES
 from noid.constants import CONTEXTS_MAX
-from noid.control.client import ask, ask_rows, stream_events
-from noid.control.reports import line_of
+from noid.control.client import ask, ask_rows
 from noid.counters import COUNTERS
 from noid.text import json_line, printable
 
-ROWS_MEASURED = 200
-"""The width of columns is taken from the first rows, the heading included, up to this number."""
 COUNTED = {
     ".".join((*kind.path, one.identifier)): one.description for kind in COUNTERS for one in kind
 }
@@ -27,8 +26,8 @@ COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(pee
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``status``, ``contexts`` and ``monitor``."""
-    for name, handler in (("status", status), ("contexts", contexts), ("monitor", monitor)):
+    """Adds ``status`` and ``contexts``."""
+    for name, handler in (("status", status), ("contexts", contexts)):
         description = f"Shows {SUMMARIES[name]}."
         example = f"noid {name} --json"
         parser = add_command(commands, name, handler, example, description=description)
@@ -54,7 +53,12 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in _flat(answer):
+    preferences = answer.get("preferences")
+    for key, value in _flat(answer | {"preferences": None} if preferences else answer):
+        if key == "preferences":
+            for line in preference_lines(preferences, time.time()):
+                yield key, line
+            continue
         if key not in COUNTED:
             yield printable(key), printable(value)
         elif value != "0":
@@ -77,31 +81,6 @@ def _cells(context: dict[str, Any]) -> tuple[str, ...]:
     names = ("local_aid", "peer_aid", "state", "local_locator", "peer_locator")
     cells = (*(context[name] for name in names), str(len(context["lsv_peer"])))
     return tuple(map(printable, (*cells, context["peer_name"])))
-
-
-def monitor(arguments: argparse.Namespace) -> int:
-    """Prints events until the daemon stops or the reader closes the pipe."""
-    return print_events(arguments, line_of)
-
-
-def print_events(arguments: argparse.Namespace, as_line: Callable[[dict[str, Any]], str]) -> int:
-    """Prints the events of any daemon; ``as_line`` gives the line of an event."""
-    for event in stream_events(arguments.socket):
-        if arguments.json:
-            say(json_line(event))
-        elif event["event"] != "monitoring":
-            say(as_line(event))
-        finish()
-    return 0
-
-
-def print_columns(rows: Iterator[Sequence[str]]) -> None:
-    """Prints lines as they arrive, in columns as wide as the first ROWS_MEASURED rows need."""
-    first = list(itertools.islice(rows, ROWS_MEASURED))
-    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
-    for row in itertools.chain(first, rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        say("  ".join(cells).rstrip())
 
 
 def _print_json_list(values: Iterator[Any]) -> None:

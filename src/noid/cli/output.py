@@ -4,13 +4,17 @@
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from noid.errors import PlatformError
 from noid.text import json_line, printable
+
+ROWS_MEASURED = 200
+"""The width of columns is taken from the first rows, the heading included, up to this number."""
 
 
 def prepare() -> None:
@@ -46,6 +50,15 @@ def say(*lines: str, is_error: bool = False) -> None:
     with _writing():
         for line in lines:
             print(printable(line), file=sys.stderr if is_error else sys.stdout)
+
+
+def print_columns(rows: Iterator[Sequence[str]]) -> None:
+    """Prints lines as they arrive, in columns as wide as the first ROWS_MEASURED rows need."""
+    first = list(itertools.islice(rows, ROWS_MEASURED))
+    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+    for row in itertools.chain(first, rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say("  ".join(cells).rstrip())
 
 
 @contextlib.contextmanager

@@ -7,9 +7,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from noid.cli.inspect import print_columns
 from noid.cli.leaves import add_command, add_json
-from noid.cli.output import say
+from noid.cli.output import print_columns, say
 from noid.cli.places import add_socket
 from noid.control.client import ask
 from noid.control.uplink_reports import reason_text

@@ -95,7 +95,8 @@ def preference_lines(answer: dict[str, Any], now_s: float) -> list[str]:
         lines.append(f"{one['uplink']} is avoided until {until}")
     lines = lines or ["no preference is set: uplinks are used as configured"]
     lines += map(_configured, answer["configured"])
-    return [printable(one) for one in [*lines, *(f"warning: {w}" for w in answer["warnings"])]]
+    lines += [f"warning: {one}" for one in answer.get("warnings", ())]
+    return list(map(printable, lines))
 
 
 def _configured(uplink: dict[str, Any]) -> str:

@@ -22,7 +22,6 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "inspect": {
         "status": "the state and counters of the running daemon",
         "contexts": "the host-pair contexts, one per line",
-        "monitor": "events as they happen; ends with Ctrl-C",
     },
     "paths": {
         "paths": "each uplink: its state, since when, and its traffic",
@@ -33,6 +32,7 @@ MODULES: Final[dict[str, dict[str, str]]] = {
         "auto": "cancel noid use and noid avoid",
     },
     "history": {
+        "monitor": "events as they happen; ends with Ctrl-C",
         "history": "the last changes of uplinks and switches of contexts",
         "ping": "the round trip and the loss of every pair of locators to a peer",
     },

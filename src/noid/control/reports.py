@@ -110,7 +110,7 @@ def line_of(event: Event) -> str:
     facts = " ".join(
         f"{key}={','.join(value) if isinstance(value, list) else value!s}"
         for key, value in event.items()
-        if key not in ("event", "at_ns", "cause")
+        if key not in ("event", "at", "at_ns", "cause")
     )
     return f"{event['event'].replace('_', ' ')}: {facts}"
 

@@ -71,14 +71,14 @@ class Reporter:
         level = LEVELS[event["event"]]
         if logger.isEnabledFor(level):
             logger.log(level, line_of(event))
-        self.publish({"at_ns": time.monotonic_ns(), **event})
+        self.publish({**_now(), **event})
 
     def uplink_changed(self, change: Change) -> None:
         """An uplink is in another state."""
         level, line = uplink_line(change)
         logger.log(level, line)
         event = change_event(change)
-        self.publish({"at_ns": time.monotonic_ns(), **event})
+        self.publish({**_now(), **event})
         self.scripts.run(event)
         self._unwritten.append(event)
         self._write_soon()
@@ -121,3 +121,8 @@ class Reporter:
             self.store.add(events)
             if self.store.owes:
                 self._write_in(WRITE_AGAIN_S)
+
+
+def _now() -> dict[str, Any]:
+    """The time of an event, by the clock of the machine and by the wall clock."""
+    return {"at_ns": time.monotonic_ns(), "at": round(time.time(), 3)}
