@@ -194,6 +194,32 @@ def test_a_pair_that_was_left_while_deprecated_is_used_again_by_both_ends() -> N
     assert network.a.context.left_pair is network.b.context.left_pair is None
 
 
+def test_the_pair_of_the_aids_is_used_again_after_it_was_a_backup() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), backup=ONE))
+    network.run(SECOND)
+    assert network.a.context.local_locator == network.b.context.peer_locator == A2
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
+    network.run(10 * MINUTE)
+    assert network.a.context.left_pair is network.b.context.left_pair is None
+
+
+def test_a_pair_that_was_deprecated_is_used_again_though_the_aids_are_those_of_a_backup() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), backup=ONE))
+    network.run(SECOND)
+    used = network.a.context.pair
+    network.give(network.b, LocatorsChanged((B1, B2), deprecated=frozenset({used[1]})))
+    network.run(SECOND)
+    assert network.a.context.local_locator == A2
+    assert network.a.context.pair != used
+    network.give(network.b, LocatorsChanged((B1, B2)))
+    network.run(SECOND)
+    assert network.a.context.pair == used
+
+
 def test_a_pair_that_was_left_is_not_used_again_before_it_works() -> None:
     network = established()
     network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))

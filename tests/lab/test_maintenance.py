@@ -150,6 +150,8 @@ def test_an_uplink_is_used_before_all_others_until_told(lab: Lab) -> None:
     assert "used before all others" in shown
     assert uplinks(lab)[name]["backup"] is False
     assert uplinks(lab)[lab.plan.uplink("a", 1)]["backup"] is True
+    said(lab, "auto")
+    lab.wait_for("both ends have come back", lambda: number_in_use(lab) == {1}, WITHIN_S)
 
 
 def test_a_new_connection_does_not_begin_at_an_avoided_uplink(lab: Lab) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from noid.control.uplink_reports import uplink_report
 from noid.control.uplinks import UPLINKS_MAX, Sighting, Uplinks
@@ -30,6 +31,7 @@ from noid.roles.metrics import (
     KEPT_MAX_S,
     KEPT_S,
     KEPT_TIMES,
+    PLAIN_TYPE,
     BorderFacts,
     Facts,
     MetricsServer,
@@ -44,6 +46,7 @@ WAIT_S = 60
 def status() -> dict[str, Any]:
     report: dict[str, Any] = {"version": "1", "contexts": {"established": 100_000}}
     report["state"] = {"trouble": ["history.sqlite is damaged", "uplinks.json is damaged"]}
+    report["plane"] = {"fallback": True}
     for kind in CounterName.__subclasses__():
         inner = report
         for key in kind.path[:-1]:
@@ -105,7 +108,9 @@ def served(use: Callable[[int], None]) -> None:
 
 
 def fetched(port: int, path: str = "/metrics") -> str:
-    with urllib.request.urlopen(f"http://[::1]:{port}{path}", timeout=WAIT_S) as answer:
+    accept = {"Accept": "text/html, Application/OpenMetrics-Text;version=1.0.0;q=0.5"}
+    request = urllib.request.Request(f"http://[::1]:{port}{path}", headers=accept)
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         text: str = answer.read().decode()
         return text
@@ -127,6 +132,7 @@ def test_metrics_are_openmetrics_with_every_counter_and_stay_small() -> None:
         s for s in families["noid_uplink_state"].samples if s.value and s.labels["state"] == "down"
     ]
     assert [sample.labels["uplink"] for sample in down] == ["up1"]
+    assert [one.value for one in families["noid_plane_fallback"].samples] == [1]
     assert len(text) < OCTETS_MAX
 
 
@@ -163,6 +169,28 @@ def test_metrics_are_served_over_http_and_nothing_else_is() -> None:
     served(use)
 
 
+@pytest.mark.parametrize("facts", [Facts(status, paths), BorderFacts(of_a_border)])
+def test_who_does_not_accept_openmetrics_gets_what_promtool_takes(facts: Collector) -> None:
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", facts)
+        await server.start()
+        text = await asyncio.to_thread(curl, server.port)
+        words = ["promtool", "check", "metrics"]
+        checked = await asyncio.to_thread(subprocess.run, words, input=text, capture_output=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        await server.stop()
+
+    asyncio.run(play())
+
+
+def curl(port: int) -> bytes:
+    """What a client gets that accepts anything, as curl does."""
+    request = urllib.request.Request(f"http://[::1]:{port}/metrics", headers={"Accept": "*/*"})
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+        assert answer.headers["Content-Type"] == PLAIN_TYPE
+        return bytes(answer.read())
+
+
 def asking(port: int) -> socket.socket:
     """A client that has connected and asked, and whose turn has not come."""
     client = socket.create_connection(("::1", port))
@@ -183,7 +211,7 @@ def test_an_answer_takes_two_turns_of_the_loop_at_most() -> None:
                 octets += part
             head, _, body = octets.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 OK")
-            assert body == server.text()
+            assert body == server.text(is_open=False)
         await server.stop()
 
     asyncio.run(play())
@@ -197,7 +225,7 @@ def test_a_request_in_parts_is_answered() -> None:
         writer.write(b"GET /metrics HTTP/1.1\r\n")
         await until(lambda: server.clients.count == 1)
         writer.write(b"\r\n")
-        assert (await reader.read()).endswith(b"# EOF\n")
+        assert b"noid_contexts" in await reader.read()
         writer.close()
         await server.stop()
 
@@ -351,7 +379,7 @@ def test_no_text_is_kept_for_more_than_a_second() -> None:
         server = MetricsServer("[::1]:0", Facts(waiting_status, paths))
         await server.start()
         assert await asyncio.to_thread(fetched, server.port)
-        assert server._kept_until_s <= time.monotonic() + KEPT_MAX_S
+        assert server._made[True][0] <= time.monotonic() + KEPT_MAX_S
         await server.stop()
 
     asyncio.run(play())

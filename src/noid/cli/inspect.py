@@ -55,7 +55,7 @@ def status(arguments: argparse.Namespace) -> int:
 def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     preferences = answer.get("preferences")
     for key, value in _flat(answer | {"preferences": None} if preferences else answer):
-        if key == "preferences":
+        if key == "preferences" and preferences:
             for line in preference_lines(preferences, time.time()):
                 yield key, line
             continue

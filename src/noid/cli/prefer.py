@@ -31,7 +31,8 @@ DESCRIPTIONS: Final = {
     ),
     "auto": (
         "Cancels noid use and noid avoid: priorities, weights and backups of the configuration\n"
-        "apply again. Connections that left an avoided uplink return to it after it has answered."
+        "apply again. Connections that noid avoid moved return after the uplink has answered, and\n"
+        "so do those that noid use moved away from the uplink at which they were opened."
     ),
 }
 

@@ -102,7 +102,7 @@ class Context:
         peer_source: the proven source of the peer's packets, if it is not Lp(peer).
         follow_ns: before this, data does not move Lp(peer) [D41].
         follow_again_ns: before this, data from another source is ignored if it moved nothing.
-        left_pair: the pair that was left while deprecated; the context returns to it.
+        left_pair: the pair that was left because of marks; the context returns to it.
         repeating: the packet to send again after a switch.
         repeats: how often it was sent again.
         piggybacked: the last packet on a probe of the peer, and when it arrived.

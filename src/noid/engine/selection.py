@@ -56,7 +56,7 @@ def rank(context: Context, pair: Pair) -> tuple[tuple[bool, int, int], bool, int
 def better_pairs(context: Context) -> list[Pair]:
     """The pairs that are said to be better than the one in use, the best first [draft §4.5].
 
-    A pair that was left only because an end was deprecated is one of them when no end is so.
+    A pair that was left only because of marks is one of them when its ends have no more.
     """
     home = context.left_pair
     if home is None and not _has_marks(context):
@@ -79,10 +79,24 @@ def _has_marks(context: Context) -> bool:
     return not is_listed or context.local_locator not in context.own_local
 
 
-def is_deprecated(context: Context, pair: Pair) -> bool:
-    """Whether a pair is to be left only because of marks of its ends [D22, D25]."""
-    flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
-    return bool(flags & LocatorFlag.DEPRECATED) and not flags & LocatorFlag.BROKEN
+def is_set_aside(context: Context, pair: Pair) -> bool:
+    """Whether a pair is left only because of marks, and used again without them [D22, D25].
+
+    The first such pair is the one that is returned to, unless it is a backup. Of backups, only the
+    pair of the AIDs counts: others were used because no better pair worked.
+    """
+    flags, home = _flags(context, pair), context.left_pair
+    is_kept = home is not None and not _flags(context, home) & LocatorFlag.BACKUP
+    if is_kept or flags & LocatorFlag.BROKEN:
+        return False
+    if pair == (context.local_aid, context.peer_aid) and flags & LocatorFlag.BACKUP:
+        return True
+    return bool(flags & LocatorFlag.DEPRECATED)
+
+
+def _flags(context: Context, pair: Pair) -> int:
+    """The marks of both ends of a pair."""
+    return context.own_marks_of(pair[0]) | context.marks_of(pair[1])
 
 
 def alternatives(context: Context) -> list[Pair]:

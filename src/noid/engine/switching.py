@@ -7,7 +7,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import SendAgain, Switched
 from noid.engine.history import Pair
-from noid.engine.selection import is_deprecated
+from noid.engine.selection import is_set_aside
 from noid.engine.state import Timer
 from noid.engine.widening import switched
 from noid.wire import ipv6
@@ -25,7 +25,7 @@ def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes =
     assert pair[1] in context.peer_verified
     if pair == context.left_pair:
         context.left_pair = None
-    elif context.left_pair is None and is_deprecated(context, old):
+    elif is_set_aside(context, old):
         context.left_pair = old
     context.local_locator, context.peer_locator = pair
     context.peer_source = None

@@ -391,6 +391,7 @@ class Daemon:
             "sources_not_covered": [format_locator(one) for one in self.host.uncovered],
             "plane": {
                 "kind": self.plane.kind,
+                "fallback": bool(self.why_tun),
                 "why": self.why_tun or f"plane.kind is {self.config.plane.kind}",
                 "uplinks": self.plane.modes(),
                 "device": self.config.plane.device,

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""OpenMetrics over HTTP: uplinks and counters, never peers, so that the answer stays small.
+"""Metrics over HTTP: uplinks and counters, never peers, so that the answer stays small.
+
+Who accepts OpenMetrics gets that, others the text format of Prometheus.
 
 One answer is made at a time, on the daemon's own loop, from what ``noid status`` and ``noid paths``
 say. A request at a loopback address names the host by an address or as ``localhost``: a browser of
@@ -14,9 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from prometheus_client import exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from noid.control.admission import Admission
@@ -32,8 +35,8 @@ REQUEST_WAIT_S: Final = 5.0
 KEPT_S: Final = 0.1
 """How long the same text is an answer at least."""
 KEPT_TIMES: Final = 9
-"""How often as long as it took to make, up to KEPT_MAX_S: texts take a tenth of the daemon's time,
-or one is made each second. Any user of this host may ask without a pause."""
+"""How often as long as it took to make, up to KEPT_MAX_S: texts of a format take a tenth of the
+daemon's time, or one is made each second. Any user of this host may ask without a pause."""
 KEPT_MAX_S: Final = 1.0
 """How long the same text is an answer at most, also while the daemon waits for a processor."""
 CLIENTS_MAX: Final = 8
@@ -41,6 +44,8 @@ CLIENTS_MAX: Final = 8
 HEAD_END: Final = b"\r\n\r\n"
 BACKLOG: Final = 100
 """The maximum of clients that wait to be accepted."""
+OPEN_METRICS: Final = "application/openmetrics-text"
+PLAIN_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATHS: Final = frozenset({b"/", b"/metrics"})
 MICROSECONDS: Final = 1_000_000
 
@@ -84,6 +89,11 @@ class Facts(Collector):
         yield contexts
         yield GaugeMetricFamily(
             "noid_state_troubles", "problems of the state files", len(status["state"]["trouble"])
+        )
+        yield GaugeMetricFamily(
+            "noid_plane_fallback",
+            "1 if packets take the TUN plane because the kernel plane is not available",
+            status["plane"]["fallback"],
         )
         yield from _counters(status)
         yield from _uplinks(self.paths()["uplinks"])
@@ -192,8 +202,7 @@ class MetricsServer:
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(facts)
         self.clients = Admission(CLIENTS_MAX)
-        self._kept_until_s = 0.0
-        self._made = b""
+        self._made: dict[bool, tuple[float, bytes]] = {}
         self.listener: PromptListener | None = None
 
     async def start(self) -> None:
@@ -223,19 +232,23 @@ class MetricsServer:
         if self.listener is not None:
             self.listener.close()
 
-    def text(self) -> bytes:
-        """The metrics as OpenMetrics."""
-        return bytes(generate_latest(self.registry))  # type: ignore[no-untyped-call] # no types
+    def text(self, *, is_open: bool = True) -> bytes:
+        """The metrics as OpenMetrics, or in the text format of Prometheus."""
+        if is_open:
+            made = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return bytes(made)
+        return exposition.generate_latest(self.registry)
 
-    def _kept_text(self) -> bytes:
+    def _kept_text(self, *, is_open: bool) -> bytes:
         """The metrics of a moment ago: who asks all the time takes little time of the daemon."""
-        if time.monotonic() >= self._kept_until_s:
+        until_s, made = self._made.get(is_open, (0.0, b""))
+        if time.monotonic() >= until_s:
             began_s = time.monotonic()
-            self._made = self.text()
+            made = self.text(is_open=is_open)
             ended_s = time.monotonic()
             kept_s = min(max(KEPT_S, KEPT_TIMES * (ended_s - began_s)), KEPT_MAX_S)
-            self._kept_until_s = ended_s + kept_s
-        return self._made
+            self._made[is_open] = ended_s + kept_s, made
+        return made
 
     def _answer_now(self, connection: socket.socket) -> bytes | None:
         """Answers a request that is there; returns what could not be sent, None if it is over."""
@@ -269,13 +282,16 @@ class MetricsServer:
     def _answer(self, head: bytes) -> bytes:
         first, *fields = head.split(b"\r\n")
         words = first.split()
-        if self._is_local and not all(map(is_ours, _hosts(fields))):
+        if self._is_local and not all(map(is_ours, _values(fields, "host"))):
             return _response("403 Forbidden", b"name this host by its address, or as localhost\n")
         if len(words) < 2 or words[0] != b"GET":
             return _response("405 Method Not Allowed", b"GET alone\n")
         if words[1].partition(b"?")[0] not in PATHS:
             return _response("404 Not Found", b"see /metrics\n")
-        return _response("200 OK", self._kept_text(), CONTENT_TYPE_LATEST)
+        accepted = ",".join(_values(fields, "accept")).lower().split(",")
+        is_open = any(one.partition(";")[0].strip() == OPEN_METRICS for one in accepted)
+        kind = openmetrics.CONTENT_TYPE_LATEST if is_open else PLAIN_TYPE
+        return _response("200 OK", self._kept_text(is_open=is_open), kind)
 
 
 def _listening(address: str, port: int) -> socket.socket:
@@ -297,10 +313,10 @@ def _listening(address: str, port: int) -> socket.socket:
     return listening
 
 
-def _hosts(fields: list[bytes]) -> list[str]:
-    """The values of the Host fields of a request."""
+def _values(fields: list[bytes], wanted: str) -> list[str]:
+    """The values of the fields of a request that have a name."""
     split = (one.decode("latin-1").partition(":") for one in fields)
-    return [value.strip() for name, _, value in split if name.strip().lower() == "host"]
+    return [value.strip() for name, _, value in split if name.strip().lower() == wanted]
 
 
 def _response(status: str, body: bytes, kind: str = "text/plain; charset=utf-8") -> bytes:
