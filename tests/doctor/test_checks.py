@@ -137,6 +137,12 @@ def test_a_daemon_in_user_space_is_not_said_to_be_in_the_kernel() -> None:
     assert found.text.startswith("in user space: /sys/fs/bpf: not mounted")
 
 
+def test_a_daemon_that_an_ordinary_user_may_not_ask_is_unknown() -> None:
+    error = PlatformError("control socket", errno.EACCES, "permission denied")
+    (found,) = of_daemon(error, error)
+    assert (found.health, found.fix) == (Health.UNKNOWN, "run it as root")
+
+
 def test_an_uplink_that_is_down_is_reported() -> None:
     status = RUNNING | {"uplinks_down": ["up1"]}
     uplink = {"uplink": "up1/2001:db8:1:a", "interface": "up1", "state": "down"}

@@ -2,6 +2,8 @@
 """Turning the host's resolver to noid and back, on a file that is not the host's."""
 
 import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.errors import PlatformError
 from noid.host.kept import SUFFIX
 from noid.host.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
+from tests.canned import serving
+from tests.dns.conftest import in_network_namespace
 
 BEFORE = "# mine\nsearch example.org\nnameserver 192.0.2.53\noptions timeout:2\n"
 
@@ -202,13 +206,42 @@ def test_off_works_with_a_configuration_that_is_refused(
 
 
 def test_a_file_that_names_noid_by_itself_is_told_apart(
-    path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = tmp_path / "noid.toml"
+    config.write_text(f'[control]\nsocket = "{tmp_path}/sock"\n')
+    words = ["resolver", "status", "--resolv-conf", str(path), "--config", str(config)]
     path.write_text("nameserver ::1\nnameserver 192.0.2.53\n")
-    assert main(["resolver", "status", "--resolv-conf", str(path)]) == 0
+    with serving(tmp_path / "sock", {"status": dict}):
+        assert main(words) == 0
     assert "not written by noid resolver on" in capsys.readouterr().out
     path.write_text("nameserver 192.0.2.53\nnameserver ::1\n")
-    assert main(["resolver", "status", "--resolv-conf", str(path)]) == 1
+    assert main(words) == 1
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("is_open", "status"), [(True, 1), (False, 0)])
+def test_a_file_that_names_where_noid_does_not_answer_says_who_does(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_open: bool, status: int
+) -> None:
+    config = tmp_path / "noid.toml"
+    config.write_text(f'[control]\nsocket = "{tmp_path}/sock"\n')
+    option = ["--resolv-conf", str(path), "--config", str(config)]
+    path.write_text("nameserver ::1\n")
+
+    def play() -> int:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+            if is_open:
+                other.bind(("::1", 53))
+            assert main(["resolver", "status", *option]) == 1
+            return main(["resolver", "on", *option])
+
+    assert in_network_namespace(play) == status
+    said = capsys.readouterr().out
+    assert "programs ask noid" not in said
+    assert ("another program answers there" if is_open else "nothing answers there") in said
+    assert path.read_text() == "nameserver ::1\n"
 
 
 def test_the_path_unit_starts_only_while_programs_are_to_ask_noid() -> None:

@@ -11,6 +11,7 @@ from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.control.asked import Answering, answering
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import TTL_MAX
 from noid.dns.zone import (
@@ -41,6 +42,12 @@ from noid.text import json_line
 
 DNS_PORT: Final = 53
 TTL_SECONDS: Final = 300
+ADVICE: Final = {
+    Answering.ANOTHER: "another program answers there, not noid: set dns.listen to another address",
+    Answering.NOTHING: "nothing answers there: noid does not run",
+    Answering.UNKNOWN: "run this as root to see who answers there",
+}
+"""What to say of a file that names the address of the stub, if noid is not known to answer."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -240,12 +247,15 @@ def set_resolver(arguments: argparse.Namespace) -> int:
         notes = _turn_off(path, listen)
     on, manager = is_in_force(path), in_charge(path)
     by_itself = not on and is_asked(path, listen)
+    who = answering(listen, Path(config.control.socket)) if by_itself else None
     if arguments.json:
         name = manager.name if manager is not None else ""
         found = {"resolv_conf": str(path), "on": on, "by_itself": by_itself, "manager": name}
-        say(json_line(found | {"notes": notes}))
-    elif by_itself:
+        say(json_line(found | {"answers": who.value if who else "", "notes": notes}))
+    elif who is Answering.NOID:
         say(f"{path}: programs ask noid; the file was not written by noid resolver on")
+    elif who is not None:
+        say(f"{path}: programs ask {listen}; {ADVICE[who]}")
     elif on and manager is RESOLVED:
         behind = ", ".join(RESOLVED.behind) or "none: nothing named another"
         say(f"{manager.drop_in}: systemd-resolved asks noid; while noid is not running: {behind}")
@@ -256,7 +266,9 @@ def set_resolver(arguments: argparse.Namespace) -> int:
         say(f"{path}: programs do not ask noid")
     if not arguments.json:
         say(*notes)
-    return int(arguments.wanted == "status" and not on and not by_itself)
+    if who is Answering.ANOTHER:
+        return int(arguments.wanted != "off")
+    return int(arguments.wanted == "status" and not on and who is not Answering.NOID)
 
 
 def _turn_on(path: Path, listen: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from noid.config import RESOLV_CONF, Config, Plane, upstream_resolvers
 from noid.constants import MTU_MIN, SOURCES_MAX
+from noid.control.asked import Answering, answering
 from noid.control.client import ask
 from noid.control.uplink_reports import reason_text
 from noid.control.uplinks import Reason
@@ -41,6 +42,7 @@ RESTART_RESOLVED: Final = "systemctl restart systemd-resolved"
 TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
+AS_ROOT: Final = "run it as root"
 _HELPED: Final = "inserted, and the same test passes now; add it to the file of your rules"
 _USELESS: Final = "inserted, did not help, and deleted again"
 
@@ -126,7 +128,7 @@ class Doctor:
         findings += [self._mtu(survey), self._identifiers(own), *await self._names(locators, away)]
         return [
             *findings,
-            self._resolver(),
+            self._resolver(status),
             *rules,
             self._kernel(),
             *planes,
@@ -232,12 +234,15 @@ class Doctor:
 
     # --- this host ---
 
-    def _resolver(self) -> Finding:
+    def _resolver(self, status: DaemonStatus | ShimError) -> Finding:
         try:
             servers = asked(self.resolv_conf)
         except OSError as error:
             return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
-        if is_asked(self.resolv_conf, self.config.dns.listen):
+        listen = self.config.dns.listen
+        if is_asked(self.resolv_conf, listen):
+            if isinstance(status, ShimError) and not is_in_force(self.resolv_conf):
+                return _of_asked(listen, answering(listen, Path(self.config.control.socket)))
             return Finding("resolver", Health.OK, "programs ask noid")
         found = f"programs ask {' '.join(servers) or 'no resolver'}"
         if is_in_force(self.resolv_conf):
@@ -347,6 +352,8 @@ def of_daemon(
         options: options that ``noid run`` needs.
     """
     if isinstance(status, ShimError):
+        if isinstance(status, PlatformError) and status.errno == errno.EACCES:
+            return [Finding("daemon", Health.UNKNOWN, str(status), AS_ROOT)]
         fix = remedies.with_words("noid run", options)
         if isinstance(status, PlatformError) and status.errno == errno.ETIMEDOUT:
             fix = f"the daemon is stopped or stuck: systemctl restart noid, or kill it, then: {fix}"
@@ -409,12 +416,23 @@ def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> F
     return Finding(check, Health.WRONG, f"no such {record.kind} record", record.line(TTL_SECONDS))
 
 
+def _of_asked(listen: str, who: Answering) -> Finding:
+    """Of a file that names the address of the stub, while the daemon does not answer."""
+    if who is Answering.ANOTHER:
+        text = f"programs ask {listen}, where another program answers, not noid"
+        return Finding("resolver", Health.WRONG, text, '[dns] listen = "ADDRESS", another one')
+    if who is Answering.NOTHING:
+        text = f"programs ask {listen}, where noid answers when it runs"
+        return Finding("resolver", Health.OK, text)
+    return Finding("resolver", Health.UNKNOWN, f"programs ask {listen}", AS_ROOT)
+
+
 def _untried(error: ShimError | OSError) -> Finding:
     """Why the firewall was not tested."""
     if isinstance(error, OSError):
-        advice = "run it as root" * isinstance(error, PermissionError)
+        advice = AS_ROOT * isinstance(error, PermissionError)
         return Finding("firewall", Health.UNKNOWN, str(error.strerror), advice)
-    return Finding("firewall", Health.UNKNOWN, f"not tested: {error}", "run it as root")
+    return Finding("firewall", Health.UNKNOWN, f"not tested: {error}", AS_ROOT)
 
 
 def _of_fix(fix: Fix, health: Health, end: str) -> Finding:
