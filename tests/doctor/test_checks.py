@@ -11,7 +11,8 @@ import pytest
 
 from noid.cli.main import main
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
-from noid.doctor.checks import Finding, Health, of_daemon, of_plane
+from noid.doctor.checks import of_daemon, of_plane
+from noid.doctor.findings import Finding, Health
 from noid.errors import PlatformError
 from noid.lab.resolution import ROOT_ZONE, serving
 from tests.dns.conftest import in_network_namespace, locators

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from noid.cli.main import main
-from noid.doctor.checks import Health, _of_scripts
+from noid.doctor.checks import _of_scripts
+from noid.doctor.findings import Health
 
 
 @pytest.fixture

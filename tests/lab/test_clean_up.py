@@ -47,7 +47,7 @@ SHOWN = (
 Snapshot = dict[str, object]
 
 
-KEPT = {"state.json", "history.sqlite"}
+KEPT = {"state.json", "history.sqlite", "known_uplinks.json"}
 """What noid down leaves in the state directory, as docs/operating.md says."""
 
 

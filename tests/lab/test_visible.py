@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from noid.config import load_config
 from noid.control.client import ask
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS
 from noid.roles.uplinks import RECENT_NS
+from noid.state import known_uplinks
 from tests.lab.conversations import establish_context, restart_daemons, tcp
 from tests.test_json import SCHEMAS, check
 
@@ -116,6 +118,44 @@ def test_a_provider_that_fails_and_recovers_is_reported_once(lab: Lab, fault: Fa
     assert down.startswith(f"{name} is down: ")
     assert up.startswith(f"{name} is up: it was down for ")
     assert json.loads(noid(lab, "paths", "--json"))["uplinks"]
+
+
+@pytest.mark.parametrize("is_remembered", [True, False], ids=["remembered", "named"])
+def test_a_provider_that_is_down_at_the_start_is_reported_once(
+    lab: Lab, is_remembered: bool
+) -> None:
+    name = lab.plan.uplink("a", 1)
+    config = Path(lab.environment("a")["NOID_CONFIG"])
+    before = config.read_text(encoding="utf-8")
+    known = lab.directory / "a-state" / known_uplinks.FILE_NAME
+    assert known.parent == Path(load_config(config).state.directory)
+    lab.wait_for("the uplinks are stored", known.exists, WITHIN_S)
+    assert name in known.read_text(encoding="utf-8")
+    events = script_that_keeps_events(lab)
+    lab.stop_daemon("a")
+    logged = len(lab.log("a"))
+    lab.cut(1, Fault.ADMIN)
+    try:
+        if not is_remembered:
+            known.unlink()
+            named = ", ".join(f'"{lab.plan.uplink("a", number)}"' for number in (1, 2))
+            assert '["up*"]' in before
+            config.write_text(before.replace('["up*"]', f"[{named}]"), encoding="utf-8")
+        lab.start_daemon("a")
+        lab.wait_for("the uplink is down", lambda: lab.status("a")["uplinks_down"], WITHIN_S)
+        assert uplinks(lab)[name]["reason"] == "interface_down"
+        assert lab.status("a")["uplinks_down"] == [name]
+        assert f'noid_uplink_state{{state="down",uplink="{name}"}} 1.0' in metrics(lab)
+        lab.wait_for("the script has the event", lambda: kept(events) == ["down"], WITHIN_S)
+    finally:
+        lab.heal(1)
+        config.write_text(before, encoding="utf-8")
+    lab.wait_for("the uplink is up", lambda: uplinks(lab)[name]["state"] == "up", WITHIN_S)
+    lab.wait_for("so has the script", lambda: kept(events) == ["down", "up"], WITHIN_S)
+    lines = [line for line in lab.log("a")[logged:].splitlines() if "uplink " in line]
+    down, up = (line.partition("uplink ")[2] for line in lines)
+    assert down == f"{name} is down: the interface is down or gone"
+    assert up.startswith(f"{name} is up: it was down for ")
 
 
 @contextlib.contextmanager

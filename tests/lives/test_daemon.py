@@ -16,7 +16,7 @@ from noid.control.client import answers, ask
 from noid.counters import PlaneCounter
 from noid.lab.waiting import wait_for
 from noid.roles.host import Daemon as Product
-from noid.state import history
+from noid.state import history, known_uplinks
 from noid.state.contexts import ContextStore
 from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.host import changes, host
@@ -154,6 +154,7 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
         assert births[1] == (births[0] + 1) % (1 << 32)
         for kept in KEPT:
             (state / kept).unlink()
+        (state / known_uplinks.FILE_NAME).unlink(missing_ok=True)  # if a daemon ran long enough
         daemon.config.unlink()
         assert changes(before, host(directory)) == {}
 

@@ -13,7 +13,8 @@ from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, p
 from noid.config import RESOLV_CONF
 from noid.dns.records import canonical_name
 from noid.doctor.border import examine_border
-from noid.doctor.checks import Doctor, Finding, Health
+from noid.doctor.checks import Doctor
+from noid.doctor.findings import Finding, Health
 from noid.text import json_line
 
 EXAMPLES = ("noid doctor", "noid doctor --fix", "noid doctor --border /etc/noid-border.toml")

@@ -165,7 +165,7 @@ class Uplink:
     Attributes:
         name: the interface, or the interface and the prefix if that has several uplinks.
         interface: the interface.
-        locators: the locators on it now; the last ones while it has none.
+        locators: the locators on it now; the last ones while it has none, if any are known.
         health: its state.
         reason: the reason of the state.
         since_s: when the state began, in seconds since 1970.
@@ -285,7 +285,7 @@ class Uplinks:
     ) -> Uplink:
         before = interface if name != interface else name_within(interface, locators[0])
         known = self.by_name.get(before)
-        if known and name not in self.by_name and not {*locators}.isdisjoint(known.locators):
+        if known and name not in self.by_name and {*locators} & set(known.locators or locators):
             known.name = name  # the interface has several uplinks now, or one alone
             self.by_name[name] = self.by_name.pop(before)
         fresh = Uplink(name=name, interface=interface, locators=locators, since_s=now_s)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from noid.border_config import BorderConfig, ProviderTable
 from noid.control.client import ask
-from noid.doctor.checks import Finding, Health
+from noid.doctor.findings import Finding, Health
 from noid.errors import ShimError
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, Link

@@ -6,9 +6,8 @@ set, the checks make no permanent change. The only packets that leave the host a
 resolvers.
 """
 
-import enum
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from noid.dns.records import Kind, Question, Status, canonical_name, reverse_nam
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.doctor import remedies
 from noid.doctor.attempt import PORT
+from noid.doctor.findings import Finding, Health
 from noid.doctor.firewall import Firewall, Fix
 from noid.doctor.losses import Loss, describe
 from noid.errors import ConfigError, PlatformError, ShimError
@@ -47,30 +47,24 @@ _HELPED: Final = "inserted, and the same test passes now; add it to the file of 
 _USELESS: Final = "inserted, did not help, and deleted again"
 
 
-class Health(enum.Enum):
-    """The result of a check."""
-
-    OK = "ok"
-    WRONG = "wrong"
-    UNKNOWN = "unknown"
-    """The check could not be done; this does not set the exit status."""
-
-
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check, for people.
+class Away:
+    """What this host has lost.
 
     Attributes:
-        check: the subject of the check.
-        health: the result.
-        text: what was found.
-        fix: the command or record that fixes the problem; empty if there is none.
+        locators: the last locators of uplinks that have none now.
+        unknown: uplinks that are down and whose locators are not known.
     """
 
-    check: str
-    health: Health
-    text: str
-    fix: str = ""
+    locators: Collection[str]
+    unknown: Sequence[str]
+
+    @classmethod
+    def of(cls, paths: DaemonStatus | ShimError, present: Iterable[Locator]) -> "Away":
+        """What the daemon says."""
+        uplinks = [] if isinstance(paths, ShimError) else paths["uplinks"]
+        unknown = [one["uplink"] for one in uplinks if not one["locators"]]
+        return cls(_locators_of(paths) - set(map(format_locator, present)), unknown)
 
 
 class Doctor:
@@ -124,8 +118,8 @@ class Doctor:
                 planes = of_plane(status["plane"], planes)
         finally:
             network.close()
-        away = _locators_of(paths) - {format_locator(one) for one in locators}
-        findings += [self._mtu(survey), self._identifiers(own), *await self._names(locators, away)]
+        names = await self._names(locators, Away.of(paths, locators))
+        findings += [self._mtu(survey), self._identifiers(own), *names]
         return [
             *findings,
             self._resolver(status),
@@ -183,7 +177,7 @@ class Doctor:
 
     # --- the DNS, as a peer asks it ---
 
-    async def _names(self, locators: tuple[Locator, ...], away: set[str]) -> list[Finding]:
+    async def _names(self, locators: tuple[Locator, ...], away: Away) -> list[Finding]:
         if not self.name:
             fix = '[host] name = "a.example", or noid doctor --name a.example'
             return [Finding("name", Health.WRONG, "this host has none", fix)]
@@ -206,7 +200,7 @@ class Doctor:
             await upstream.close()
 
     async def _forward(
-        self, upstream: Upstream, locators: tuple[Locator, ...], away: set[str]
+        self, upstream: Upstream, locators: tuple[Locator, ...], away: Away
     ) -> list[Finding]:
         answer = await upstream.ask(Question(Kind.LOCATORS, self.name))
         *addresses, m6 = forward_records(self.name, locators, self.config.codepoints.m6_rrtype)
@@ -215,12 +209,14 @@ class Doctor:
             for locator, record in zip(locators, addresses, strict=True)
         ]
         for other in answer.locators:
-            if format_locator(other) in away:
-                check = f"forward {format_locator(other)}"
+            check = f"forward {format_locator(other)}"
+            if format_locator(other) in away.locators:
                 findings.append(Finding(check, Health.UNKNOWN, "its uplink has lost it"))
+            elif other not in locators and away.unknown:
+                text = f"{self.name} lists it; it may be of {' '.join(away.unknown)}, which is down"
+                findings.append(Finding(check, Health.UNKNOWN, text))
             elif other not in locators:
                 text = f"{self.name} lists it, but it is not a locator of this host"
-                check = f"forward {format_locator(other)}"
                 findings.append(Finding(check, Health.WRONG, text, "remove its AAAA record"))
         capability = await upstream.ask(Question(Kind.CAPABILITY, self.name))
         found = capability.status is Status.FOUND
@@ -386,11 +382,11 @@ def _of_uplinks(uplinks: list[Mapping[str, Any]]) -> list[Finding]:
     for one in uplinks:
         if one["state"] != "down":
             continue
-        device = one["interface"]
+        device, address = one["interface"], next(iter(one["locators"]), "ADDRESS")
         fixes = {
             Reason.INTERFACE_DOWN: f"ip link set {device} up",
             Reason.NO_CARRIER: f"plug in the cable of {device}, or ask the provider",
-            Reason.NO_ADDRESS: f"ip -6 address add {one['locators'][0]}/64 dev {device}",
+            Reason.NO_ADDRESS: f"ip -6 address add {address}/64 dev {device}",
             Reason.SILENT: "noid paths; noid history; ask the provider",
         }
         text = f"{one['uplink']} is down: {reason_text(one['reason'])}; connections use the others"

@@ -41,6 +41,7 @@ from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from noid.roles.collecting import survivors_frozen
 from noid.roles.driver import EngineDriver
+from noid.roles.expecting import Expecting
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.keeping import KeptContexts, take_up
 from noid.roles.listing import Listing
@@ -96,6 +97,7 @@ class Daemon:
         self.host: Host
         self.driver: EngineDriver
         self.uplinks: UplinkWatch
+        self.expecting: Expecting
         self.spreading: Spreading
         self.plane: DataPlane
         self.why_tun = ""
@@ -173,6 +175,7 @@ class Daemon:
             await serve_metrics(self.config.metrics.listen, self.status, self.paths, stack)
         self.driver.begin(watching.watch())
         self.driver.begin(self.uplinks.watch())
+        self.driver.begin(self.expecting.watch(lambda: self.config.host.interfaces))
         self.driver.begin(self.uplinks.gateways.watch())
         self.driver.begin(self._sparse_data().watch())
 
@@ -225,6 +228,8 @@ class Daemon:
         log_path = Path(config.state.directory) / LOG_NAME
         self.spreading = Spreading(self.own, self.host.pinned, log_path)
         self.driver.uplinks = self.uplinks = self._make_uplinks()
+        self.expecting = Expecting(self.uplinks.uplinks, self._compare_soon)
+        self.troubles += self.expecting.open(log_path.parent)
         stack.callback(self.uplinks.preferring.close)
         stack.callback(self.spreading.close)
         self.availability = Availability(self.upstream, self._servers)
@@ -328,7 +333,7 @@ class Daemon:
         self.config = config
         self.own.host, self.own.sections = config.host, config.uplinks
         self.own.pins = pins_of(config)
-        self.uplinks.uplinks.forget(config.host.interfaces)
+        self.expecting.expect(config.host.interfaces)
         self.spreading.refresh()
         self.stub.policy, self.stub.probe = config.dns.policy, config.dns.probe
         self.driver.handle(PolicyChanged(policy_of(config)))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Stores the uplinks of this host and their last locators, in the state directory.
+
+A daemon that starts while a provider is down learns of it from this file.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from noid.errors import PlatformError, UsageError
+from noid.host.replacement import replace_file
+from noid.locators import Locator, format_locator, parse_locator
+from noid.state import files
+from noid.state.files import DamagedError, explained
+
+FILE_NAME: Final = "known_uplinks.json"
+OCTETS_MAX: Final = 262_144
+"""The maximum size of the file; a longer one is not ours."""
+KNOWN_MAX: Final = 64
+"""The maximum of stored uplinks."""
+LOCATORS_MAX: Final = 64
+"""The maximum of stored locators of an uplink."""
+Name = Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class KnownUplink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One uplink.
+
+    Attributes:
+        interface: its interface.
+        locators: its last locators, as text.
+        seen_s: when it last had one of them, in seconds since 1970.
+    """
+
+    interface: Name
+    locators: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=LOCATORS_MAX)]
+    seen_s: float
+
+    @property
+    def parsed(self) -> tuple[Locator, ...]:
+        """The locators."""
+        return tuple(map(parse_locator, self.locators))
+
+
+KnownUplinks = Mapping[str, KnownUplink]
+"""Uplinks by name."""
+
+
+def known_uplink(interface: str, locators: tuple[Locator, ...], seen_s: float) -> KnownUplink:
+    """An uplink as it is stored."""
+    texts = tuple(map(format_locator, locators[:LOCATORS_MAX]))
+    return KnownUplink(interface=interface, locators=texts, seen_s=seen_s)
+
+
+def load_uplinks(directory: Path) -> tuple[KnownUplinks, str]:
+    """The stored uplinks, and the error of the file or an empty text."""
+    path = directory / FILE_NAME
+    effect = "uplinks of an earlier daemon are not known"
+    try:
+        octets = files.read(path, OCTETS_MAX)
+        return ({}, "") if octets is None else (_decoded(octets), "")
+    except DamagedError as error:
+        aside = files.move_aside(path)
+        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
+        return {}, f"{path} could not be used ({error}), {where}; {effect}"
+    except PlatformError as error:
+        return {}, f"{error}; {effect}"
+
+
+def keep_uplinks(directory: Path, known: KnownUplinks) -> None:
+    """Stores uplinks durably.
+
+    Raises:
+        PlatformError: the disk cannot be written.
+    """
+    path = directory / FILE_NAME
+    with explained(path):
+        replace_file(path, msgspec.json.encode(known) + b"\n", mode=files.FILE_MODE)
+
+
+def _decoded(octets: bytes) -> KnownUplinks:
+    """Parses the content of the file.
+
+    Raises:
+        DamagedError: it is not valid.
+    """
+    try:
+        found = msgspec.json.decode(octets, type=dict[Name, KnownUplink])
+        for one in found.values():
+            _ = one.parsed
+    except (ValueError, RecursionError, UsageError) as error:
+        raise DamagedError(str(error)) from None
+    if len(found) > KNOWN_MAX:
+        raise DamagedError(f"it has {len(found)} uplinks")
+    return found
