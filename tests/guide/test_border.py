@@ -95,6 +95,9 @@ class Site:
         self.plan = Topology(nodes=nodes, links=links, addresses=(), routes=(), rules=(), names=())
 
     def build(self) -> None:
+        # A command has a mount namespace of its own: what the daemon mounts would end with it.
+        (self.directory / PINS).mkdir()
+        subprocess.run(["mount", "-t", "bpf", "bpf", self.directory / PINS], check=True)
         namespaces.create(self.name, self.plan)
         for node, interface in [end for a, one, b, two in LINKS for end in ((a, one), (b, two))]:
             self.type(node, f"ip link set {interface} up; ip link set lo up")
@@ -122,6 +125,7 @@ class Site:
         if self.config.exists():
             self.type(ROUTER, f"noid border down --config {self.config}")
         namespaces.remove(self.name, self.plan.nodes)
+        subprocess.run(["umount", self.directory / PINS], check=True)
 
     def words(self, node: str, text: str) -> list[str]:
         """The command line that types commands on a node; the first that fails is the last."""
@@ -247,6 +251,7 @@ def site(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             for lan, subnet in (("lan0", 7), ("lan1", 8)):
                 own = f"2001:db8:{number}:{subnet}::1/64"
                 made.type(ROUTER, f"ip address add {own} dev {lan}")
+        made.type(ROUTER, typed("Add a route for subnets"))
         lan = typed("Add an address of each prefix")
         radvd = made.directory / "radvd.conf"
         radvd.write_text(lan + lan.replace("lan0", "lan1").replace(":7:", ":8:"), encoding="utf-8")
@@ -287,6 +292,13 @@ def test_hosts_of_both_lans_reach_all_and_their_packets_are_moved(site: Site) ->
         assert site.source_outside(node, address(1, node)) == address(2, node)
         assert site.reaches(node, address(1, node)), "plain packets keep their uplink"
         site.type(ROUTER, "noid border use auto")
+
+
+def test_packets_to_a_subnet_that_the_site_does_not_use_are_answered(site: Site) -> None:
+    for number in (1, 2):
+        for node, own in ((HOST, address(number, HOST)), (OUTSIDE, TARGET)):
+            done = site.run(node, f"ping -n -c1 -W5 -I {own} 2001:db8:{number}:99::9")
+            assert "Destination unreachable: No route" in done.stdout
 
 
 def test_a_firewall_of_the_router_lets_contexts_pass(site: Site) -> None:
