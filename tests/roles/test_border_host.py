@@ -8,6 +8,8 @@ from ipaddress import IPv6Network
 import pytest
 
 from noid.border_config import BorderConfig, parse_border_config
+from noid.doctor.border import examine_border
+from noid.doctor.findings import Health
 from noid.errors import PlatformError, Unsupported
 from noid.flows.border import Site
 from noid.host import gateways, source_routes
@@ -142,14 +144,21 @@ def test_a_kernel_without_routes_by_source_is_left_as_it_is(
             raise PlatformError(what, errno.EINVAL, "Invalid argument")
         gateways.tell(what, kind, flags, body, harmless)
 
+    def said() -> Health:
+        """By the doctor."""
+        found = examine_border(config(one=ONE))
+        return next(one.health for one in found if one.check == "routes by source")
+
     def run() -> None:
         prepare()
         table = config(one=ONE).border.table
         source_routes.check_support(table)
+        assert said() is Health.OK
         assert source_routes.routes(table) == set()
         monkeypatch.setattr(source_routes, "tell", refuse)
         with pytest.raises(Unsupported, match="CONFIG_IPV6_SUBTREES"):
             source_routes.check_support(table)
+        assert said() is Health.WRONG
         with pytest.raises(PlatformError):
             border_host.keep_routes(config(one=ONE), {"one": (0, None)})
         assert source_routes.routes(table) == set(), "by which it is recognised comes first"

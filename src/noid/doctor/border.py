@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Checks of what a border needs of its router, its LANs and its uplinks.
 
-Each check reports success, or a problem and the command that fixes it. Nothing is changed, and the
-only packets that leave are the kernel's own neighbour solicitations.
+Each check reports success, or a problem and the command that fixes it. Nothing is changed, except
+that a route without effect comes and goes; the only packets that leave are the kernel's own
+neighbour solicitations.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from typing import Any, Final
 from noid.border_config import BorderConfig, ProviderTable
 from noid.control.client import ask
 from noid.doctor.findings import Finding, Health
-from noid.errors import ShimError
-from noid.host import gateways, nftables
+from noid.errors import ShimError, Unsupported
+from noid.host import gateways, nftables, source_routes
 from noid.host.gateways import Gateway, Link
 from noid.locators import format_locator
 
@@ -37,6 +38,7 @@ def examine_border(config: BorderConfig) -> list[Finding]:
     section = config.border
     return [
         _forwarding(),
+        _routes_by_source(section.table),
         *(_lan(config, name, links.get(name)) for name in section.lans),
         *(
             _uplink(config, one, links.get(one.uplink))
@@ -53,6 +55,18 @@ def _forwarding() -> Finding:
         return Finding("forwarding", Health.OK, "this host forwards IPv6")
     fix = "sysctl -w net.ipv6.conf.all.forwarding=1"
     return Finding("forwarding", Health.WRONG, "this host does not forward IPv6", fix)
+
+
+def _routes_by_source(table: int) -> Finding:
+    check = "routes by source"
+    try:
+        source_routes.check_support(table)
+    except Unsupported:
+        fix = "use a kernel with CONFIG_IPV6_SUBTREES"
+        return Finding(check, Health.WRONG, "this kernel has none", fix)
+    except ShimError as error:
+        return Finding(check, Health.UNKNOWN, str(error))
+    return Finding(check, Health.OK, "this kernel has them")
 
 
 def _prefixes(config: BorderConfig) -> list[IPv6Network]:
