@@ -7,6 +7,7 @@ Every player says the outcome by the name of ``Outcome``, and what is restored o
 import contextlib
 import select
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from noid.flows.clock import FlowClock
 from noid.flows.rewrite import Rewriter
 from noid.flows.verdict import Outcome, Verdict, arrival_of, judge
+from noid.lab.waiting import wait_for
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -161,6 +163,12 @@ class Second:
         return judge_second(frame.packet, self.own, self.contexts)
 
 
+def is_up() -> bool:
+    """Whether the kernel has noticed that the link carries; until then it drops what is sent."""
+    shown = subprocess.run(["ip", "link", "show", "far1"], capture_output=True, check=True)
+    return b"state UP" in shown.stdout
+
+
 class Stack:
     """The raw sockets of the plane in user space, behind the stack of the kernel.
 
@@ -174,6 +182,7 @@ class Stack:
             ip(f"link set {name} up")
         for address in OWN:
             ip(f"addr add {format_locator(address)}/128 dev up1 nodad")
+        wait_for("far1 sends", is_up, PATIENCE_S)
         self.rewriter = rewriter()
         self.link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self.link.bind(("far1", 0))
