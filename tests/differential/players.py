@@ -7,7 +7,6 @@ Every player says the outcome by the name of ``Outcome``, and what is restored o
 import contextlib
 import select
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import NamedTuple
 from noid.flows.clock import FlowClock
 from noid.flows.rewrite import Rewriter
 from noid.flows.verdict import Outcome, Verdict, arrival_of, judge
-from noid.lab.waiting import wait_for
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -24,7 +22,7 @@ from noid.planes.receivers import receive, receiver
 from noid.wire import ipv6
 from noid.wire.slots import m6_next_headers
 from tests.differential.packets import CODEPOINTS, ETHERNET, OWN, Frame, flows
-from tests.dns.conftest import ip
+from tests.dns.conftest import ip, wait_for_links
 from tests.interop.arriving import Known
 from tests.interop.arriving import judge as judge_second
 from tests.planes.loading import HERE, constants, load, put_uplinks
@@ -163,12 +161,6 @@ class Second:
         return judge_second(frame.packet, self.own, self.contexts)
 
 
-def is_up() -> bool:
-    """Whether the kernel has noticed that the link carries; until then it drops what is sent."""
-    shown = subprocess.run(["ip", "link", "show", "far1"], capture_output=True, check=True)
-    return b"state UP" in shown.stdout
-
-
 class Stack:
     """The raw sockets of the plane in user space, behind the stack of the kernel.
 
@@ -182,7 +174,7 @@ class Stack:
             ip(f"link set {name} up")
         for address in OWN:
             ip(f"addr add {format_locator(address)}/128 dev up1 nodad")
-        wait_for("far1 sends", is_up, PATIENCE_S)
+        wait_for_links("up1", "far1")
         self.rewriter = rewriter()
         self.link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self.link.bind(("far1", 0))

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import dns.asyncquery
@@ -28,6 +29,7 @@ from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.queries import read_query
 from noid.dns.records import Answer, Kind, Question
 from noid.lab.resolution import LOOPBACK, free_port, knowing
+from noid.lab.waiting import wait_for
 from noid.locators import Locator, parse_locator
 from noid.resolver import turns
 from noid.resolver.port import Server
@@ -47,6 +49,7 @@ DEAD, ALIVE = "2001:db8:1::1", "2001:db8:2::1"
 MARK = 0x6D36
 NOBODY: Server = (LOOPBACK, 9)
 """A port where nothing listens: the network says so at once."""
+CARRIES_WITHIN_S = 60.0
 QUICK = Limits(idle_s=2.0)
 
 ZONE = r"""
@@ -382,6 +385,17 @@ def in_network_namespace(scenario: Callable[[], Result]) -> Result:
 
 def ip(arguments: str) -> None:
     subprocess.run(["ip", "-6", *arguments.split()], check=True)
+
+
+def wait_for_links(*names: str) -> None:
+    """Waits until the kernel has noticed that links carry; before, it drops what they send."""
+    for name in names:
+        wait_for(f"{name} carries", partial(_carries, name), CARRIES_WITHIN_S)
+
+
+def _carries(name: str) -> bool:
+    shown = subprocess.run(["ip", "link", "show", name], capture_output=True, check=True)
+    return b"state UP" in shown.stdout
 
 
 def addresses(message: dns.message.Message) -> list[str]:

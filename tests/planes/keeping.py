@@ -33,7 +33,7 @@ from noid.planes.tun import TunPlane
 from noid.roles.local_locators import LocalLocators
 from noid.roles.patience import Patience
 from noid.roles.reconciliation import Watching
-from tests.dns.conftest import in_network_namespace, ip
+from tests.dns.conftest import in_network_namespace, ip, wait_for_links
 from tests.planes.foreign import Hanging, hanging
 from tests.planes.test_bpf import random_flow
 from tests.waiting import until
@@ -109,6 +109,7 @@ def make_uplinks() -> None:
         ip(f"link set far{number} up")
         ip(f"addr add {address}/64 dev up{number} nodad")
     ip("link set lo up")
+    wait_for_links("up1", "far1", "up2", "far2")
 
 
 def make_plane(
