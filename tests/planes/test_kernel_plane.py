@@ -371,6 +371,21 @@ def test_very_many_names_cost_few_questions_to_the_kernel_in_a_second(pins: Path
     with_plane(pins, scenario)
 
 
+def test_only_uplinks_with_addresses_have_a_rule_past_a_vpn(pins: Path) -> None:
+    """A host may have very many other devices that are up, as those of containers."""
+
+    def scenario(plane: BpfPlane) -> None:
+        ip("link add up2 type veth peer name far-up2")
+        for device in ("up2", "far-up2"):
+            ip(f"link set {device} up")
+        ip(f"addr add {format_locator(LOCATORS[0])}/64 dev up1 nodad")
+        ip("rule add priority 1000 not fwmark 51820 table 51820")
+        changed(plane)
+        assert {rule.device for rule in plane.steering.rules} == {"", "up1"}
+
+    with_plane(pins, scenario)
+
+
 def test_a_peer_that_the_host_reaches_through_a_vpn_is_left_to_it(pins: Path) -> None:
     """The default route leads to a device that is no uplink; then it does not any more."""
     peer = parse_locator("2001:db8:77::1")

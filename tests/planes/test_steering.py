@@ -334,6 +334,8 @@ def test_packets_of_noid_leave_by_the_uplink_of_their_source_in_spite_of_a_rule(
 
 TUNNEL = Rule(0, table=51820, mark=51820, is_inverted=True)
 """What wg-quick adds for a VPN of everything: all packets but its own."""
+PROHIBIT = 8
+"""FR_ACT_PROHIBIT of linux/fib_rules.h."""
 
 
 def test_packets_of_noid_leave_as_those_of_a_vpn_of_everything() -> None:
@@ -369,6 +371,36 @@ def test_packets_of_noid_leave_as_those_of_a_vpn_of_everything() -> None:
     }, "packets of the other locator have no table"
     assert past(behind) == set(), "no rule is left"
     assert past(before._replace(source=A1), general) == set()
+    refusing = Rule(1001, PROHIBIT, mark=51820, is_inverted=True)
+    assert past(behind, refusing, general) == expected(999, 32766), "the VPN's kill switch"
+    assert past(before, general, tables={A1: 101}) == {
+        own._replace(mark=SECTION.mark),
+        *expected(first - 8, first),
+    }, "the VPN may be an uplink"
+
+
+def test_the_rules_for_a_vpn_follow_other_rules_and_none_is_left() -> None:
+    vpns = {TUNNEL._replace(priority=one) for one in (SECTION.rule_priority - 1, 1000)}
+
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        network = steering.network
+        without = set(network.rules())
+        later = Rule(20_000, table=4711, source=A1)
+        network.add_rules(vpns)
+        for change in (network.add_rules, network.remove_rules):
+            for _ in range(2):
+                actual = network.rules()
+                wanted = rules_of(
+                    SECTION, {}, by_source=True, others=actual, tables={A1: 101}, uplinks=["up1"]
+                )
+                keep_rules(network, SECTION, wanted, actual)
+                assert ours_among(SECTION, network.rules()) == wanted
+                change([later])
+        network.remove_rules([later])
+        take_down(network, SECTION)
+        assert set(network.rules()) == without | vpns
+
+    assert on_a_host(scenario) == []
 
 
 def test_a_packet_of_any_given_source_is_routed_as_without_noid() -> None:

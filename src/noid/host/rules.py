@@ -86,7 +86,7 @@ class Rule(NamedTuple):
     def is_all_but(self, mark: int) -> bool:
         """Whether the rule is for all packets but those with a mark that is not this one."""
         is_any = self.source is None and self.destination is None and not self.is_passing
-        return is_any and self.is_inverted and self.action == TO_TABLE and self.is_for_mark(mark)
+        return is_any and self.is_inverted and self.is_for_mark(mark)
 
     def arguments(self) -> dict[str, Any]:
         """The rule as the netlink library takes it."""

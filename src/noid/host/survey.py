@@ -111,11 +111,6 @@ class Survey:
     default_device: int = 0
 
     @property
-    def names(self) -> list[str]:
-        """The names of the uplinks."""
-        return [device.name for device in self.devices]
-
-    @property
     def leaving(self) -> dict[Locator, int]:
         """The locators whose packets leave by another device, and its index."""
         index = {device.name: device.index for device in self.devices}

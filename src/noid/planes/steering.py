@@ -362,6 +362,7 @@ def rules_of(
     heeded = islice((one for one in later if one.is_by_program and by_source), RULES_HEEDED_MAX)
     own = {ROOT, os.getuid()}
     takes_ours = any(one.is_for_mark(section.mark) or any(map(one.is_for, own)) for one in later)
+    takes_ours |= any(one.is_all_but(section.mark) for one in others)
     return frozenset(
         {
             *past_tunnels(section, last, others, uplinks),
@@ -430,6 +431,9 @@ def keep_rules(
         network.add_rules(wanted - there)
     finally:
         network.remove_rules(there - wanted)
+    if there - wanted:
+        # To the kernel, rules that differ only in their targets are the same, which is gone now.
+        network.add_rules(wanted - there)
     return wanted - there
 
 

@@ -388,8 +388,9 @@ class BpfPlane(FlowTables):
         }
         rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
         others, tables = survey.rules, survey.tables(self.locators())
+        names = sorted(filter(None, map(self.rows.name_of, self.rows.uplinks)))
         wanted = rules_of(
-            self.section, rows, by_source=True, others=others, tables=tables, uplinks=survey.names
+            self.section, rows, by_source=True, others=others, tables=tables, uplinks=names
         )
         before = self.steering.rules
         with self.counted(PlaneCounter.RULES_REFUSED):
