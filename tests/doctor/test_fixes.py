@@ -18,6 +18,7 @@ from noid.control.client import answers
 from noid.doctor import checks
 from noid.doctor.remedies import of_sources
 from noid.lab.waiting import wait_for
+from noid.state.history import FILE_NAME as HISTORY_FILE
 from tests.setup.host import LIMIT_S, PREFIXES, Host, address, fresh
 from tests.setup.test_dynamic import server
 
@@ -32,7 +33,7 @@ table inet house {
 """
 TYPED: Final = {
     *("addresses", "route from", "mtu", "name", "resolvers", "forward", "m6 record", "reverse"),
-    *("resolver", "firewall", "kernel", "daemon", "uplinks", "sources"),
+    *("resolver", "firewall", "kernel", "daemon", "uplinks", "sources", "events", "state"),
 }
 """The checks whose fixes are typed here; ``sources`` and that of a data plane in the lab."""
 
@@ -53,6 +54,7 @@ class Operator:
         self.resolv_conf = host.directory / "resolv.conf"
         self.socket = host.directory / "noid.sock"
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.command = ""
         self.fixed: set[str] = set()
 
     def examine(self) -> list[dict[str, Any]]:
@@ -91,7 +93,11 @@ class Operator:
         mend = mend.replace("ADDRESS/64", f"{address(device)}/64").replace('"ADDRESS"', '"::1"')
         mend = mend.replace("DEVICE", device).replace("ROUTER", f"{PREFIXES[device]}::1")
         if mend.startswith("noid run"):
+            self.command = mend
             self._start(mend)
+        elif mend.endswith("restart the daemon"):
+            self.stop()
+            self._start(self.command)
         elif mend.startswith("["):
             section, _, line = mend.partition(", or ")[0].partition("] ")
             text = self.host.config.read_text()
@@ -166,6 +172,13 @@ def break_everything(host: Host) -> None:
         for line in (f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
     ]
     host.config.write_text("\n".join(lines) + "\n")
+    script = host.directory / "events.d" / "a script"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    state = host.directory / "state"
+    state.mkdir(mode=0o700)
+    (state / HISTORY_FILE).write_text("no database")
+    (state / HISTORY_FILE).chmod(0o600)
 
 
 def test_each_fix_of_a_host_where_everything_is_wrong_corrects_its_line(

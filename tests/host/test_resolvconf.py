@@ -4,12 +4,17 @@
 import os
 import socket
 import subprocess
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from noid.cli.main import main
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.control import asked as asking
+from noid.control.asked import Answering, answering
+from noid.control.client import ask
 from noid.errors import PlatformError
 from noid.host.kept import SUFFIX
 from noid.host.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
@@ -66,9 +71,28 @@ def test_a_longer_timeout_of_the_file_does_not_apply_to_noid(path: Path) -> None
     path.write_text("nameserver 192.0.2.1\noptions timeout:3 attempts:2 edns0\noptions timeout:4\n")
     before = state(path)
     turn_on(path, "::1")
-    assert path.read_text().splitlines()[-1] == "options edns0 timeout:1 attempts:2"
+    assert path.read_text().splitlines()[-1] == "options edns0 timeout:1 attempts:5"
     turn_off(path, "::1")
     assert state(path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "attempts"),
+    [
+        ("attempts:1", 5),
+        ("timeout:5 attempts:1", 5),
+        ("timeout:5 attempts:10", 10),
+        ("timeout:1 attempts:1", 1),
+        ("timeout:5 timeout:1 attempts:3 attempts:2", 2),
+        ("timeout:1 attempts:", 5),
+    ],
+)
+def test_a_server_that_took_longer_is_asked_more_often(
+    path: Path, options: str, attempts: int
+) -> None:
+    path.write_text(f"nameserver 192.0.2.1\noptions {options}\n")
+    turn_on(path, "::1")
+    assert path.read_text().splitlines()[-1] == f"options timeout:1 attempts:{attempts}"
 
 
 def test_off_puts_back_exactly_what_was_there(path: Path) -> None:
@@ -220,9 +244,23 @@ def test_a_file_that_names_noid_by_itself_is_told_apart(
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize(("is_open", "status"), [(True, 1), (False, 0)])
+@pytest.mark.parametrize(
+    ("is_open", "is_silent", "status", "text"),
+    [
+        (True, False, 1, "another program answers there"),
+        (True, True, 0, "the port is open and nothing answers"),
+        (False, True, 0, "nothing answers there"),
+    ],
+)
 def test_a_file_that_names_where_noid_does_not_answer_says_who_does(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_open: bool, status: int
+    path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_open: bool,
+    is_silent: bool,
+    status: int,
+    text: str,
 ) -> None:
     config = tmp_path / "noid.toml"
     config.write_text(f'[control]\nsocket = "{tmp_path}/sock"\n')
@@ -234,14 +272,32 @@ def test_a_file_that_names_where_noid_does_not_answer_says_who_does(
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
             if is_open:
                 other.bind(("::1", 53))
+            if not is_silent:
+                threading.Thread(target=echo, args=(other,), daemon=True).start()
             assert main(["resolver", "status", *option]) == 1
             return main(["resolver", "on", *option])
 
     assert in_network_namespace(play) == status
     said = capsys.readouterr().out
     assert "programs ask noid" not in said
-    assert ("another program answers there" if is_open else "nothing answers there") in said
+    assert text in said
     assert path.read_text() == "nameserver ::1\n"
+
+
+def echo(server: socket.socket) -> None:
+    """Answers two queries."""
+    for _ in range(2):
+        server.sendto(*server.recvfrom(512))
+
+
+def test_a_daemon_that_is_stuck_is_not_asked_for_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "ask", partial(ask, timeout_s=0.1))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        control.bind(str(tmp_path / "sock"))
+        control.listen()
+        assert answering("no address", tmp_path / "sock") is Answering.UNKNOWN
 
 
 def test_the_path_unit_starts_only_while_programs_are_to_ask_noid() -> None:

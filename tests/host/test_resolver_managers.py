@@ -183,6 +183,7 @@ def test_a_file_without_a_manager_is_changed_as_before(machine: Machine) -> None
         "resolv_conf": "/etc/resolv.conf",
         "on": True,
         "by_itself": False,
+        "answers": "",
         "manager": "",
         "notes": [],
     }

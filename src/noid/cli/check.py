@@ -16,7 +16,7 @@ from noid.control.client import ask
 from noid.dns.records import canonical_name
 from noid.dns.zone import HOST_NAME, is_host_name
 from noid.errors import ConfigError
-from noid.host.scripts import scripts_in
+from noid.host.scripts import daemons_user, scripts_in
 from noid.text import json_line
 
 RELOAD_TIMEOUT_S: Final = 10.0
@@ -91,9 +91,11 @@ def _problems(path: Path) -> Iterator[tuple[bool, ConfigError]]:
     yield from ((True, one) for one in refused)
     names = [name for _, name in socket.if_nameindex()]
     yield from ((False, one) for one in unmatched_globs(config, names))
-    for one in scripts_in(Path(config.events.directory))[1]:
+    directory = Path(config.events.directory)
+    user = daemons_user(Path(config.control.socket))
+    for one in scripts_in(directory, user)[1] if directory.is_absolute() else ():
         why = f"{one.what}: {one.why}"
-        yield False, ConfigError("events.directory", why, f"ls -ld {config.events.directory}/*")
+        yield False, ConfigError("events.directory", why, one.fix or f"ls -ld {directory}/*")
     name = canonical_name(config.host.name)
     if name and not is_host_name(name):
         why = f"{name!r} is not a host name; {HOST_NAME}"

@@ -11,7 +11,7 @@ from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
-from noid.control.asked import Answering, answering
+from noid.control.asked import ASK_AGAIN, HELD, SEE_UNITS, Answering, answering
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import TTL_MAX
 from noid.dns.zone import (
@@ -45,7 +45,8 @@ TTL_SECONDS: Final = 300
 ADVICE: Final = {
     Answering.ANOTHER: "another program answers there, not noid: set dns.listen to another address",
     Answering.NOTHING: "nothing answers there: noid does not run",
-    Answering.UNKNOWN: "run this as root to see who answers there",
+    Answering.HELD: f"{HELD}: {SEE_UNITS}",
+    Answering.UNKNOWN: f"who answers there is not known: {ASK_AGAIN}",
 }
 """What to say of a file that names the address of the stub, if noid is not known to answer."""
 

@@ -14,6 +14,9 @@ DNS_PORT: Final = 53
 EMPTY_QUERY: Final = bytes(12)
 """The header of a DNS message without a question: a closed port refuses it at once."""
 WAIT_S: Final = 0.5
+HELD: Final = "the port is open and nothing answers"
+SEE_UNITS: Final = "systemctl status noid noid.socket"
+ASK_AGAIN: Final = "run it as root; if the daemon does not respond, restart it"
 
 
 class Answering(enum.Enum):
@@ -22,8 +25,14 @@ class Answering(enum.Enum):
     NOID = "noid"
     ANOTHER = "another program"
     NOTHING = "nothing"
+    HELD = "held"
+    """The port is open, and nothing answers: systemd holds it for noid, or a program is stuck."""
     UNKNOWN = "unknown"
-    """The control socket is for another user."""
+    """The control socket is for another user, or the daemon does not respond."""
+
+
+SILENT: Final = {errno.EACCES, errno.EAGAIN, errno.ETIMEDOUT}
+"""Errors of the control socket where a daemon may run: the port is its own."""
 
 
 def answering(listen: str, control: Path) -> Answering:
@@ -36,7 +45,7 @@ def answering(listen: str, control: Path) -> Answering:
     try:
         ask(control, "status")
     except PlatformError as error:
-        if error.errno == errno.EACCES:
+        if error.errno in SILENT:
             return Answering.UNKNOWN
     else:
         return Answering.NOID
@@ -48,7 +57,7 @@ def answering(listen: str, control: Path) -> Answering:
             client.send(EMPTY_QUERY)
             client.recv(1)
     except TimeoutError:
-        pass  # the port is open
+        return Answering.HELD
     except OSError:
         return Answering.NOTHING
     return Answering.ANOTHER

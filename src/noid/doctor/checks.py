@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from noid.config import RESOLV_CONF, Config, Plane, upstream_resolvers
 from noid.constants import MTU_MIN, SOURCES_MAX
-from noid.control.asked import Answering, answering
+from noid.control.asked import ASK_AGAIN, HELD, SEE_UNITS, Answering, answering
 from noid.control.client import ask
 from noid.control.uplink_reports import reason_text
 from noid.control.uplinks import Reason
@@ -28,7 +28,7 @@ from noid.doctor.losses import Loss, describe
 from noid.errors import ConfigError, PlatformError, ShimError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
-from noid.host.scripts import scripts_in
+from noid.host.scripts import daemons_user, scripts_in
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import SUBNET_OCTETS, Locator, chosen, format_locator, parse_locator
 from noid.planes.bpf.pins import our_pins, own_devices
@@ -43,6 +43,7 @@ TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
 AS_ROOT: Final = "run it as root"
+RESTART: Final = "correct that, and restart the daemon"
 _HELPED: Final = "inserted, and the same test passes now; add it to the file of your rules"
 _USELESS: Final = "inserted, did not help, and deleted again"
 
@@ -126,7 +127,7 @@ class Doctor:
             *rules,
             self._kernel(),
             *planes,
-            *_of_scripts(Path(self.config.events.directory)),
+            *_of_scripts(self.config),
             *of_daemon(status, paths, self.options),
         ]
 
@@ -334,7 +335,7 @@ def of_plane(plane: Mapping[str, Any], planes: list[Finding]) -> list[Finding]:
     if plane["kind"] == "bpf" or planes[0].health is not Health.OK:
         return planes
     text = f"in user space: {plane['why']}; the kernel accepts the programs"
-    return [Finding("plane", Health.UNKNOWN, text, "correct that, and restart the daemon")]
+    return [Finding("plane", Health.UNKNOWN, text, RESTART)]
 
 
 def of_daemon(
@@ -367,7 +368,7 @@ def of_daemon(
     else:
         findings.append(Finding("sources", Health.OK, "programs send from locators"))
     troubles = status["state"]["trouble"]
-    return findings + [Finding("state", Health.WRONG, one) for one in troubles]
+    return findings + [Finding("state", Health.WRONG, one, RESTART) for one in troubles]
 
 
 def _locators_of(paths: DaemonStatus | ShimError) -> set[str]:
@@ -395,11 +396,12 @@ def _of_uplinks(uplinks: list[Mapping[str, Any]]) -> list[Finding]:
     return findings
 
 
-def _of_scripts(directory: Path) -> Iterator[Finding]:
+def _of_scripts(config: Config) -> Iterator[Finding]:
     """The scripts for events that the daemon does not run; nothing if there is none at all."""
-    scripts, refused = scripts_in(directory)
+    directory = Path(config.events.directory)
+    scripts, refused = scripts_in(directory, daemons_user(Path(config.control.socket)))
     for one in refused:
-        yield Finding("events", Health.WRONG, f"{directory}: {one.what}: {one.why}")
+        yield Finding("events", Health.WRONG, f"{directory}: {one.what}: {one.why}", one.fix)
     if scripts and not refused:
         yield Finding("events", Health.OK, f"{directory}: scripts that are run: {len(scripts)}")
 
@@ -420,7 +422,9 @@ def _of_asked(listen: str, who: Answering) -> Finding:
     if who is Answering.NOTHING:
         text = f"programs ask {listen}, where noid answers when it runs"
         return Finding("resolver", Health.OK, text)
-    return Finding("resolver", Health.UNKNOWN, f"programs ask {listen}", AS_ROOT)
+    if who is Answering.HELD:
+        return Finding("resolver", Health.UNKNOWN, f"programs ask {listen}: {HELD}", SEE_UNITS)
+    return Finding("resolver", Health.UNKNOWN, f"programs ask {listen}", ASK_AGAIN)
 
 
 def _untried(error: ShimError | OSError) -> Finding:

@@ -25,11 +25,11 @@ MOUNT_POINT_FIELD: Final = 4
 KEPT_WORDS: Final = ("search", "domain", "sortlist")
 SERVERS_MAX: Final = 3
 """The C library reads no more of them (MAXNS)."""
-TIMEOUT: Final = "timeout:1"
-"""How long programs wait for a server that is silent, in seconds: also where the file had more."""
-ATTEMPTS: Final = "attempts:"
-ATTEMPTS_DEFAULT: Final = "attempts:5"
-"""How often they ask each, unless the file says so: in total as long as the C library does."""
+TIMEOUT_DEFAULT_S: Final = 5
+TIMEOUT_S: Final = 1
+"""How long programs wait for a server that is silent: also where the file had more."""
+ATTEMPTS: Final = 5
+"""How often they ask each at least, if they waited longer before; glibc allows no more."""
 ROTATE: Final = "rotate"
 """The option by which every other query would pass the stub by."""
 
@@ -156,9 +156,17 @@ def _ours(before: list[str], listen: str) -> Iterator[str]:
     yield from (f"nameserver {one}" for one in (listen, *others[: SERVERS_MAX - 1]))
     yield from (line for line in before if line.startswith(KEPT_WORDS))
     words = [word for line in before if line.startswith("options") for word in line.split()[1:]]
-    kept = [one for one in words if one != ROTATE and not one.startswith(("timeout:", ATTEMPTS))]
-    attempts = [one for one in words if one.startswith(ATTEMPTS)] or [ATTEMPTS_DEFAULT]
-    yield " ".join(["options", *kept, TIMEOUT, *attempts])
+    kept = [one for one in words if one != ROTATE and not one.startswith(("timeout:", "attempts:"))]
+    attempts = _number(words, "attempts:", ATTEMPTS)
+    if _number(words, "timeout:", TIMEOUT_DEFAULT_S) > TIMEOUT_S:  # or a slow server is not heard
+        attempts = max(attempts, ATTEMPTS)
+    yield " ".join(["options", *kept, f"timeout:{TIMEOUT_S}", f"attempts:{attempts}"])
+
+
+def _number(words: list[str], option: str, default: int) -> int:
+    """The value of an option of the file, of which the last counts."""
+    values = [one.removeprefix(option) for one in words if one.startswith(option)]
+    return int(values[-1]) if re.fullmatch("[0-9]{1,9}", "".join(values[-1:])) else default
 
 
 def _without_us(path: Path, listen: str) -> str:
