@@ -164,6 +164,11 @@ class Rows:
         self.uplinks |= changed
         return changed
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the uplinks that have rows."""
+        return sorted(self._names)
+
     def name_of(self, row: int) -> str:
         """The name of the uplink of a row; empty if the row is free."""
         return next((name for name, one in self._names.items() if one == row), "")

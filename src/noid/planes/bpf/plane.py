@@ -387,8 +387,7 @@ class BpfPlane(FlowTables):
             for address in device.addresses
         }
         rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
-        others, tables = survey.rules, survey.tables(self.locators())
-        names = sorted(filter(None, map(self.rows.name_of, self.rows.uplinks)))
+        others, tables, names = survey.rules, survey.tables(self.locators()), self.rows.names
         wanted = rules_of(
             self.section, rows, by_source=True, others=others, tables=tables, uplinks=names
         )
