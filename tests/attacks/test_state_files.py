@@ -139,7 +139,10 @@ def test_a_daemon_starts_with_damaged_files_and_reports_once(tmp_path: Path) -> 
 
     def scenario() -> None:
         status, first = started(tmp_path)
-        assert len(status["state"]["trouble"]) == 1, first
+        trouble = status["state"]["trouble"]
+        assert len(trouble) == 2, first
+        for path in (state / FILE_NAME, database):
+            assert sum(f"{path} " in line for line in trouble) == 1, trouble
         assert first.count("damaged") >= 2
         for path in (state / FILE_NAME, database):
             assert first.count(f"{path} ") == 1, first

@@ -182,7 +182,8 @@ def test_an_uplink_stays_what_it_is_when_another_prefix_comes_and_goes() -> None
 def test_the_number_of_uplinks_is_limited_and_the_longest_missing_is_removed() -> None:
     uplinks = Uplinks()
     for number in range(2 * UPLINKS_MAX):
-        uplinks.see([sighting(f"up{number}", A1)], 100.0 + number)
+        one = parse_locator(f"2001:db8:1:{number:x}::1")
+        uplinks.see([sighting(f"up{number}", one)], 100.0 + number)
     assert len(uplinks.by_name) == UPLINKS_MAX
     assert f"up{2 * UPLINKS_MAX - 1}" in uplinks.by_name
     many = [
@@ -193,14 +194,22 @@ def test_the_number_of_uplinks_is_limited_and_the_longest_missing_is_removed() -
     assert len(uplinks.by_name) == UPLINKS_MAX
 
 
-def test_a_missing_uplink_is_forgotten_if_the_configuration_does_not_name_it() -> None:
+@pytest.mark.parametrize("seen", [[UP1, UP2], [UP2]], ids=["there", "missing"])
+def test_an_uplink_that_is_not_kept_is_not_judged_any_more(seen: list[Sighting]) -> None:
     uplinks = two()
-    uplinks.see([sighting("up1", A1)], 2.0)
-    for interfaces in ([], ["up*"], ["up2"]):
-        uplinks.forget(interfaces)
-        assert list(uplinks.by_name) == ["up1", "up2"]
-    uplinks.forget(["br0"])
-    assert list(uplinks.by_name) == ["up1"]
+    uplinks.see(seen, 101.0)
+    uplinks.keep(lambda one: one.name == "up2")
+    assert list(uplinks.by_name) == ["up2"]
+    assert uplinks.judge([FIRST_SILENT], 102.0) == []
+    assert uplinks.of(A1) is None
+
+
+def test_an_uplink_whose_address_is_on_another_one_now_is_no_uplink_any_more() -> None:
+    uplinks = two()
+    assert [one.uplink for one in uplinks.see([UP2], 101.0)] == ["up1"]
+    assert uplinks.see([sighting("up1"), UP2, sighting("br0", A1)], 102.0) == []
+    assert list(uplinks.by_name) == ["up2", "br0"]
+    assert uplinks.of(A1) is uplinks.by_name["br0"]
 
 
 def test_a_switch_counts_for_the_uplink_left_and_for_the_one_taken() -> None:

@@ -12,9 +12,8 @@ although they are asked to use it, and answers arrive over another.
 """
 
 import enum
-import fnmatch
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -245,8 +244,9 @@ class Uplinks:
     # --- what the host says -------------------------------------------------------------------
 
     def see(self, sightings: Iterable[Sighting], now_s: float) -> list[Change]:
-        """Updates the uplinks from the state of the host; missing uplinks are down."""
+        """Updates the uplinks from the state of the host; missing uplinks are down, or moved."""
         seen = {one.interface: one for one in sightings}
+        live = {locator for one in seen.values() for locator in one.locators}
         changes: list[Change] = []
         there: set[str] = set()
         for sighting in seen.values():
@@ -258,13 +258,14 @@ class Uplinks:
                 uplink = self._known(name, sighting.interface, locators, now_s)
                 _take_marks(uplink, sighting)
                 changes += self._found(uplink, sighting, now_s)
-        for name, uplink in self.by_name.items():
-            if name not in there:
-                uplink.is_there = False
+        for uplink in [one for name, one in self.by_name.items() if name not in there]:
+            uplink.is_there = False
+            if live.isdisjoint(uplink.locators):
                 reason = _why_gone(seen.get(uplink.interface))
                 changes += self._turn(uplink, Health.DOWN, reason, now_s)
+            else:  # another uplink has its locators now
+                del self.by_name[uplink.name]
         self._forget()
-        self._by_locator = {one: u for u in self.by_name.values() for one in u.locators}
         return changes
 
     def lose(self, interface: str, *, is_up: bool, now_s: float) -> list[Change]:
@@ -273,12 +274,10 @@ class Uplinks:
         found = [one for one in self.by_name.values() if one.interface == interface]
         return [change for one in found for change in self._turn(one, Health.DOWN, reason, now_s)]
 
-    def forget(self, interfaces: Sequence[str]) -> None:
-        """Removes missing uplinks whose interface matches none of the globs, if there are globs."""
-        for uplink in list(self.by_name.values()):
-            is_named = any(fnmatch.fnmatchcase(uplink.interface, glob) for glob in interfaces)
-            if interfaces and not (is_named or uplink.is_there):
-                del self.by_name[uplink.name]
+    def keep(self, is_kept: Callable[[Uplink], bool]) -> None:
+        """Removes all other uplinks, there or not."""
+        self.by_name = {name: one for name, one in self.by_name.items() if is_kept(one)}
+        self._forget()
 
     def _known(
         self, name: str, interface: str, locators: tuple[Locator, ...], now_s: float
@@ -306,13 +305,14 @@ class Uplinks:
         return []
 
     def _forget(self) -> None:
-        """Makes room: removes the uplink that has been missing for longest."""
+        """Makes room: removes those missing for longest; then indexes the others."""
         while len(self.by_name) > UPLINKS_MAX:
             gone = [one for one in self.by_name.values() if not one.is_there]
             if not gone:
                 self.by_name.popitem()
             else:
                 del self.by_name[min(gone, key=lambda one: one.since_s).name]
+        self._by_locator = {one: u for u in self.by_name.values() for one in u.locators}
 
     # --- what peers say -----------------------------------------------------------------------
 

@@ -175,7 +175,7 @@ class Daemon:
             await serve_metrics(self.config.metrics.listen, self.status, self.paths, stack)
         self.driver.begin(watching.watch())
         self.driver.begin(self.uplinks.watch())
-        self.driver.begin(self.expecting.watch(lambda: self.config.host.interfaces))
+        self.driver.begin(self.expecting.watch(lambda: self.config.host))
         self.driver.begin(self.uplinks.gateways.watch())
         self.driver.begin(self._sparse_data().watch())
 
@@ -333,7 +333,7 @@ class Daemon:
         self.config = config
         self.own.host, self.own.sections = config.host, config.uplinks
         self.own.pins = pins_of(config)
-        self.expecting.expect(config.host.interfaces)
+        self.expecting.expect(config.host)
         self.spreading.refresh()
         self.stub.policy, self.stub.probe = config.dns.policy, config.dns.probe
         self.driver.handle(PolicyChanged(policy_of(config)))

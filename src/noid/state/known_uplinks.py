@@ -4,6 +4,7 @@
 A daemon that starts while a provider is down learns of it from this file.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,7 +13,7 @@ import msgspec
 
 from noid.errors import PlatformError, UsageError
 from noid.host.replacement import replace_file
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 from noid.state import files
 from noid.state.files import DamagedError, explained
 
@@ -89,8 +90,9 @@ def _decoded(octets: bytes) -> KnownUplinks:
     """
     try:
         found = msgspec.json.decode(octets, type=dict[Name, KnownUplink])
-        for one in found.values():
-            _ = one.parsed
+        for locator in itertools.chain.from_iterable(one.parsed for one in found.values()):
+            if not is_global_unicast(locator):
+                raise DamagedError(f"{format_locator(locator)} is no locator")
     except (ValueError, RecursionError, UsageError) as error:
         raise DamagedError(str(error)) from None
     if len(found) > KNOWN_MAX:
