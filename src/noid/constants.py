@@ -187,6 +187,9 @@ BETTER_PAIR_FIRST: Final = 1 * SECOND
 BETTER_PAIR_INTERVAL: Final = 30 * SECOND
 """While a pair is in use that its owners call worse than another, that one is tried after the first
 and then every so often, times 0.5 to 1.5 [D20, D22]."""
+BETTER_PAIR_INTERVAL_MAX: Final = 10 * MINUTE
+"""A pair that was left because of marks, and is not worse now, is tried ever less often, doubling
+up to this."""
 BETTER_PAIR_PATIENCE: Final = 200 * MILLISECOND
 """How long such a try may take to be answered before it is not repeated."""
 REPEATS_MAX: Final = 3

@@ -3,8 +3,9 @@
 
 import pytest
 
-from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.engine.events import LocatorsChanged, SendControl
+from noid.constants import BETTER_PAIR_INTERVAL_MAX, MILLISECOND, MINUTE, SECOND
+from noid.engine.causes import Cause
+from noid.engine.events import LocatorsChanged, ProbeStarted, SendControl, Switched
 from noid.engine.history import Pair
 from noid.engine.state import Path, State
 from noid.flows.events import LongUnproven
@@ -22,7 +23,7 @@ from tests.engine.network import (
     established,
     packet,
 )
-from tests.engine.test_reachability import silence
+from tests.engine.test_reachability import reports, silence
 
 NONE: frozenset[Locator] = frozenset()
 ONE = frozenset({A1})
@@ -204,6 +205,46 @@ def test_the_pair_of_the_aids_is_used_again_after_it_was_a_backup() -> None:
     assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
     network.run(10 * MINUTE)
     assert network.a.context.left_pair is network.b.context.left_pair is None
+
+
+def test_a_pair_that_was_left_and_does_not_work_is_tried_ever_less_often() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), backup=ONE))
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    for _ in range(12):  # packets now and then, so that the context is not closed as idle
+        network.run(BETTER_PAIR_INTERVAL_MAX // 2)
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.ulp_sends(network.b, packet(B1, A1))
+    for station in network.stations:
+        station.outputs.clear()
+    for _ in range(20):
+        network.run(BETTER_PAIR_INTERVAL_MAX // 2)
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.ulp_sends(network.b, packet(B1, A1))
+    for station in network.stations:
+        probes = [one for one in station.outputs if isinstance(one, ProbeStarted)]
+        tries = sum(one.why is Cause.BETTER_PAIR for one in probes)
+        assert 10 * 2 // 3 <= tries <= 10 * 2
+        assert reports(station, Switched) == []
+    network.dead.clear()
+    network.run(BETTER_PAIR_INTERVAL_MAX * 3 // 2 + SECOND)
+    assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
+
+
+def test_a_backup_that_failed_is_not_returned_to_without_the_mark() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), backup=frozenset({A1, A2})))
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.a.context.local_locator == network.b.context.peer_locator == A2
+    network.dead.clear()
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(10 * MINUTE)
+    assert network.a.context.local_locator == network.b.context.peer_locator == A2
 
 
 def test_a_pair_that_was_deprecated_is_used_again_though_the_aids_are_those_of_a_backup() -> None:

@@ -41,6 +41,7 @@ from tests.waiting import until
 CONTRIB = Path(__file__).parent.parent.parent / "contrib"
 OCTETS_MAX = 1_000_000
 WAIT_S = 60
+ANY = b"GET /metrics HTTP/1.1\r\nHost: localhost"
 
 
 def status() -> dict[str, Any]:
@@ -379,10 +380,49 @@ def test_no_text_is_kept_for_more_than_a_second() -> None:
         server = MetricsServer("[::1]:0", Facts(waiting_status, paths))
         await server.start()
         assert await asyncio.to_thread(fetched, server.port)
-        assert server._made[True][0] <= time.monotonic() + KEPT_MAX_S
+        assert server._kept_until_s <= time.monotonic() + KEPT_MAX_S
         await server.stop()
 
     asyncio.run(play())
+
+
+def test_both_formats_share_what_may_be_spent() -> None:
+    made: list[int] = []
+
+    def slow_status() -> dict[str, Any]:
+        made.append(1)
+        time.sleep(KEPT_S)
+        return status()
+
+    server = MetricsServer("[::1]:0", Facts(slow_status, paths))
+    plain, open_one = ANY, ANY + b"\r\nAccept: application/openmetrics-text"
+    assert not server._answer(plain).endswith(b"# EOF\n")
+    one_s = server._spent_s
+    server._kept_until_s += WAIT_S
+    assert server._answer(open_one).endswith(b"# EOF\n")
+    assert server._spent_s >= one_s + KEPT_S, "what both took is summed"
+    assert server._kept_until_s <= time.monotonic() + KEPT_MAX_S
+    server._kept_until_s += WAIT_S
+    for _ in range(10):
+        assert server._answer(open_one).endswith(b"# EOF\n")
+        assert not server._answer(plain).endswith(b"# EOF\n")
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_open"),
+    [
+        (b"application/openmetrics-text;q=0", False),
+        (b"application/openmetrics-text; version=1.0.0; q=0.000, */*", False),
+        (b"application/openmetrics-text;q=0.001", True),
+        (b"text/plain;q=1, application/openmetrics-text;q=1", True),
+        (b"\xff\xff,;q,;;q=", False),
+    ],
+)
+def test_a_format_that_is_refused_is_not_served(accept: bytes, is_open: bool) -> None:
+    server = MetricsServer("[::1]:0", Facts(status, paths))
+    answer = server._answer(ANY + b"\r\nAccept: " + accept)
+    assert answer.endswith(b"# EOF\n") == is_open
 
 
 @pytest.mark.slow

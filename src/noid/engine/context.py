@@ -103,6 +103,7 @@ class Context:
         follow_ns: before this, data does not move Lp(peer) [D41].
         follow_again_ns: before this, data from another source is ignored if it moved nothing.
         left_pair: the pair that was left because of marks; the context returns to it.
+        better_wait_ns: the time between the last try of a better pair and the next, without jitter.
         repeating: the packet to send again after a switch.
         repeats: how often it was sent again.
         piggybacked: the last packet on a probe of the peer, and when it arrived.
@@ -168,6 +169,7 @@ class Context:
     follow_ns: int = 0
     follow_again_ns: int = 0
     left_pair: Pair | None = None
+    better_wait_ns: int = 0
     repeating: bytes = b""
     repeats: int = 0
     piggybacked: tuple[bytes, int] = (b"", 0)

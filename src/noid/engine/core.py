@@ -440,11 +440,11 @@ class Core:
         context.settle_pair()
         if context.is_known_to_peer or context.announced:
             self.emit(InstallFlow(context.flow(on_switch=self.options.on_switch)))
-        if context.is_settled and better_pairs(context):
-            if not self.is_timer_set(context, Timer.BETTER):
-                self.set_timer(context, Timer.BETTER, self.jittered(BETTER_PAIR_FIRST))
-        else:
+        if not context.is_settled or not better_pairs(context):
             self.stop_timer(context, Timer.BETTER)
+            context.better_wait_ns = 0
+        elif not self.is_timer_set(context, Timer.BETTER):
+            self.set_timer(context, Timer.BETTER, self.jittered(BETTER_PAIR_FIRST))
 
     def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
         """Sets one of a context's timers.

@@ -8,6 +8,7 @@ sender has heard. So two hosts can find two pairs that each work in one directio
 
 from noid.constants import (
     BETTER_PAIR_INTERVAL,
+    BETTER_PAIR_INTERVAL_MAX,
     BETTER_PAIR_PATIENCE,
     LOSSY_GAPS,
     LOSSY_TCP_MAX,
@@ -27,7 +28,7 @@ from noid.engine.matching import matching
 from noid.engine.measuring import answered, notice_doubt
 from noid.engine.probing import answer_search, resume, want
 from noid.engine.searching import follow, leave, search
-from noid.engine.selection import better_pairs
+from noid.engine.selection import better_pairs, is_worse
 from noid.engine.state import Timer, Trigger
 from noid.engine.switching import repeatable
 from noid.engine.update import (
@@ -120,7 +121,9 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
 
 def on_better_timer(core: Core, context: Context) -> None:
     """A pair that is said to be better than the one in use may work now: tries it once."""
-    core.set_timer(context, Timer.BETTER, core.jittered(BETTER_PAIR_INTERVAL))
+    longer_ns = 0 if is_worse(context) else 2 * context.better_wait_ns
+    context.better_wait_ns = min(max(longer_ns, BETTER_PAIR_INTERVAL), BETTER_PAIR_INTERVAL_MAX)
+    core.set_timer(context, Timer.BETTER, core.jittered(context.better_wait_ns))
     if context.search is None:
         leave(core, context, Cause.BETTER_PAIR, patience_ns=BETTER_PAIR_PATIENCE)
 

@@ -9,6 +9,7 @@ two ends with the same facts choose the same pair.
 from collections.abc import Iterable, Sequence
 
 from noid.constants import HEARD_TOGETHER, SILENCE_MAX
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.history import Pair
 from noid.engine.state import Path
@@ -17,6 +18,8 @@ from noid.wire.options import LocatorFlag
 
 BROKEN = (True, 0, 0)
 """The best standing of a pair of which one end is broken."""
+NEW_MARKS = (Cause.OWN_LOCATORS_BETTER, Cause.PEER_LOCATORS_BETTER)
+"""Why a pair is left as soon as its ends are marked."""
 
 
 def standing(context: Context, pair: Pair) -> tuple[bool, int, int]:
@@ -71,6 +74,12 @@ def better_pairs(context: Context) -> list[Pair]:
     ]
 
 
+def is_worse(context: Context) -> bool:
+    """Whether the pair in use has a worse standing than another."""
+    now = standing(context, context.pair)
+    return any(standing(context, pair) < now for pair in alternatives(context)[:1])
+
+
 def _has_marks(context: Context) -> bool:
     """Whether a locator of either host may rank below others by its marks, or by the DNS."""
     if context.own_marks or context.peer_marks or context.lapsing:
@@ -79,17 +88,19 @@ def _has_marks(context: Context) -> bool:
     return not is_listed or context.local_locator not in context.own_local
 
 
-def is_set_aside(context: Context, pair: Pair) -> bool:
+def is_set_aside(context: Context, pair: Pair, why: Cause) -> bool:
     """Whether a pair is left only because of marks, and used again without them [D22, D25].
 
     The first such pair is the one that is returned to, unless it is a backup. Of backups, only the
-    pair of the AIDs counts: others were used because no better pair worked.
+    pair of the AIDs counts, and only if it is left because the mark is new: others were used
+    because no better pair worked, and a backup that failed is left because it failed.
     """
     flags, home = _flags(context, pair), context.left_pair
     is_kept = home is not None and not _flags(context, home) & LocatorFlag.BACKUP
     if is_kept or flags & LocatorFlag.BROKEN:
         return False
-    if pair == (context.local_aid, context.peer_aid) and flags & LocatorFlag.BACKUP:
+    is_home = pair == (context.local_aid, context.peer_aid)
+    if is_home and flags & LocatorFlag.BACKUP and why in NEW_MARKS:
         return True
     return bool(flags & LocatorFlag.DEPRECATED)
 

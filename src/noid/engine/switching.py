@@ -25,7 +25,7 @@ def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes =
     assert pair[1] in context.peer_verified
     if pair == context.left_pair:
         context.left_pair = None
-    elif is_set_aside(context, old):
+    elif is_set_aside(context, old, why):
         context.left_pair = old
     context.local_locator, context.peer_locator = pair
     context.peer_source = None

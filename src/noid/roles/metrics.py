@@ -35,10 +35,12 @@ REQUEST_WAIT_S: Final = 5.0
 KEPT_S: Final = 0.1
 """How long the same text is an answer at least."""
 KEPT_TIMES: Final = 9
-"""How often as long as it took to make, up to KEPT_MAX_S: texts of a format take a tenth of the
-daemon's time, or one is made each second. Any user of this host may ask without a pause."""
+"""How often as long as it took to make, up to KEPT_MAX_S: texts of both formats together take a
+tenth of the daemon's time, or one of each is made each second. Any user of this host may ask
+without a pause."""
 KEPT_MAX_S: Final = 1.0
-"""How long the same text is an answer at most, also while the daemon waits for a processor."""
+"""How long the same text is an answer at most, also while the daemon waits for a processor; twice
+as long while clients ask for both formats."""
 CLIENTS_MAX: Final = 8
 """Connections at one time, shared between clients; one more of the largest client is refused."""
 HEAD_END: Final = b"\r\n\r\n"
@@ -202,7 +204,8 @@ class MetricsServer:
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(facts)
         self.clients = Admission(CLIENTS_MAX)
-        self._made: dict[bool, tuple[float, bytes]] = {}
+        self._made: dict[bool, bytes] = {}
+        self._kept_until_s = self._spent_s = 0.0
         self.listener: PromptListener | None = None
 
     async def start(self) -> None:
@@ -240,15 +243,21 @@ class MetricsServer:
         return exposition.generate_latest(self.registry)
 
     def _kept_text(self, *, is_open: bool) -> bytes:
-        """The metrics of a moment ago: who asks all the time takes little time of the daemon."""
-        until_s, made = self._made.get(is_open, (0.0, b""))
-        if time.monotonic() >= until_s:
-            began_s = time.monotonic()
-            made = self.text(is_open=is_open)
+        """The metrics of a moment ago: who asks all the time takes little time of the daemon.
+
+        Each format is made once until the kept time is over, which is that of both together.
+        """
+        began_s = time.monotonic()
+        if began_s >= self._kept_until_s:
+            self._made.clear()
+            self._spent_s = 0.0
+        if is_open not in self._made:
+            self._made[is_open] = self.text(is_open=is_open)
             ended_s = time.monotonic()
-            kept_s = min(max(KEPT_S, KEPT_TIMES * (ended_s - began_s)), KEPT_MAX_S)
-            self._made[is_open] = ended_s + kept_s, made
-        return made
+            self._spent_s += ended_s - began_s
+            kept_s = min(max(KEPT_S, KEPT_TIMES * self._spent_s), KEPT_MAX_S)
+            self._kept_until_s = ended_s + kept_s
+        return self._made[is_open]
 
     def _answer_now(self, connection: socket.socket) -> bytes | None:
         """Answers a request that is there; returns what could not be sent, None if it is over."""
@@ -289,7 +298,7 @@ class MetricsServer:
         if words[1].partition(b"?")[0] not in PATHS:
             return _response("404 Not Found", b"see /metrics\n")
         accepted = ",".join(_values(fields, "accept")).lower().split(",")
-        is_open = any(one.partition(";")[0].strip() == OPEN_METRICS for one in accepted)
+        is_open = any(map(_is_open_metrics, accepted))
         kind = openmetrics.CONTENT_TYPE_LATEST if is_open else PLAIN_TYPE
         return _response("200 OK", self._kept_text(is_open=is_open), kind)
 
@@ -317,6 +326,13 @@ def _values(fields: list[bytes], wanted: str) -> list[str]:
     """The values of the fields of a request that have a name."""
     split = (one.decode("latin-1").partition(":") for one in fields)
     return [value.strip() for name, _, value in split if name.strip().lower() == wanted]
+
+
+def _is_open_metrics(accepted: str) -> bool:
+    """Whether an element of an Accept field asks for OpenMetrics; a weight of 0 refuses it."""
+    kind, *parameters = (one.strip() for one in accepted.split(";"))
+    weights = [one[2:] for one in parameters if one.startswith("q=")]
+    return kind == OPEN_METRICS and all(one.strip("0.") for one in weights)
 
 
 def _response(status: str, body: bytes, kind: str = "text/plain; charset=utf-8") -> bytes:
