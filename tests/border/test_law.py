@@ -202,22 +202,6 @@ def test_borders_without_a_working_uplink_do_not_pass_packets_to_each_other() ->
     assert leaving(SITE, choice, REWRITABLE, first.packet).outcome is Outcome.REFUSED
 
 
-def test_a_provider_that_waits_is_taken_while_none_works() -> None:
-    waiting, dead = Provider(False, 100, 1, waits=True), Provider(False, 100, 1)
-    works = Provider(True, 100, 1)
-    assert choose(SITE, {"one": waiting, "two": works}) == FIRST_DOWN
-    assert choose(SITE, {"one": waiting, "two": dead}) == Choice((0, 0), 0b01)
-    assert choose(SITE, {"one": waiting, "two": dead}, "two") == Choice((0, 0), 0b01)
-    assert choose(SITE, {"one": waiting, "two": waiting}) == BOTH
-    elsewhere = Site(48, (SITE.prefixes[0], SITE.prefixes[1]._replace(uplink=0)))
-    assert choose(elsewhere, {"one": waiting, "two": works}) == Choice((0, 0), 0b01)
-    beyond = works._replace(is_beyond=True)
-    assert choose(SITE, {"one": waiting, "two": beyond}) == FIRST_DOWN
-    handed = choose(SITE, {"one": waiting, "two": beyond}, handed_over=True)
-    assert handed == Choice((0, 0), 0b01)
-    assert choose(SITE, {"one": dead, "two": beyond._replace(waits=True)}, handed_over=True) == NONE
-
-
 def test_a_prefix_that_is_new_is_put_into_no_packet_and_keeps_its_own() -> None:
     new = SITE.prefixes[1]._replace(is_new=True)
     site = Site(48, (SITE.prefixes[0], new))

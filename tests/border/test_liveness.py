@@ -43,6 +43,21 @@ def test_an_uplink_that_comes_and_goes_is_not_switched_to() -> None:
         assert liveness.works(second * SECOND) == (second == 0)
 
 
+def test_the_time_can_be_ended_until_the_next_failure() -> None:
+    liveness = Liveness(3 * SECOND)
+    liveness.take("carrier", "no carrier", 0)
+    liveness.trust()
+    assert not liveness.works(SECOND)
+    liveness.take("carrier", "", SECOND)
+    assert not liveness.works(SECOND)
+    liveness.trust()
+    assert liveness.works(SECOND)
+    assert not liveness.why(SECOND)
+    liveness.take("carrier", "no carrier", SECOND)
+    liveness.take("carrier", "", SECOND)
+    assert not liveness.works(SECOND)
+
+
 @pytest.mark.parametrize(("bad_for_s", "works"), [(0, True), (5, True), (7, False)])
 def test_a_longer_time_after_a_reload_stops_no_uplink_in_use(bad_for_s: int, works: bool) -> None:
     """It has to be good for the new time only if it had not been good for the former one."""

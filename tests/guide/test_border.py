@@ -456,6 +456,9 @@ def test_an_uplink_that_waits_is_used_while_no_other_works(site: Site) -> None:
     site.leaves_by("one", "one")
     assert site.reaches(HOST, address(1, HOST))
     assert site.source_outside(HOST, address(2, HOST)) == address(1, HOST)
+    assert [one["works"] for one in site.status()["providers"]] == [True, False]
     site.set_line(2, "up")
+    site.wait("the other one waits", lambda: "long enough" in site.status()["providers"][1]["why"])
+    site.leaves_by("one", "one")
     site.reload(text)
     site.leaves_by("one", "two")

@@ -4,6 +4,7 @@
 import errno
 import subprocess
 from ipaddress import IPv6Network
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from noid.flows.border import Site
 from noid.host import gateways, source_routes
 from noid.host.gateways import Gateway
 from noid.host.messages import NEW_ROUTE, UNICAST, UNREACHABLE
+from noid.host.netlink import HostNetwork
 from noid.host.source_routes import SourceRoute
 from noid.locators import parse_locator
 from noid.roles import border_host
@@ -94,6 +96,23 @@ def test_rules_of_an_earlier_version_and_of_others_make_room_for_ours() -> None:
         assert source_routes.rules((50, 51, 52)) == wanted
         shown = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
         assert shown.stdout.count(others) == 1
+
+    in_network_namespace(run)
+
+
+def test_rules_that_are_there_twice_are_removed(tmp_path: Path) -> None:
+    def run() -> None:
+        one, network = config(one=ONE), HostNetwork()
+        wanted = border_host.wanted_rules(one, Site(48, ()))
+        for rule in [*wanted] * 3:
+            source_routes.add_rule(rule)
+        pins, control = str(tmp_path / "pins"), str(tmp_path / "border.sock")
+        place = Place(one.border.rule_priority, one.border.table, pins, control)
+        assert len(place.take_down(network)) == 3 * len(wanted)
+        network.close()
+        assert source_routes.rules(place.priorities) == set()
+        shown = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
+        assert [line.split(":")[0] for line in shown.stdout.splitlines()] == ["0", "32766"]
 
     in_network_namespace(run)
 

@@ -219,14 +219,12 @@ class Provider(NamedTuple):
         priority: a smaller value is preferred.
         weight: its share among those of the same priority.
         is_beyond: whether another border, in a LAN, has its uplink.
-        waits: whether nothing is wrong with its uplink, but not for long enough.
     """
 
     works: bool
     priority: int
     weight: int
     is_beyond: bool = False
-    waits: bool = False
 
 
 def choose(
@@ -248,11 +246,9 @@ def choose(
     """
     if handed_over:
         providers = {
-            name: one._replace(works=False, waits=False) if one.is_beyond else one
+            name: one._replace(works=one.works and not one.is_beyond)
             for name, one in providers.items()
         }
-    if not any(one.uplink and providers[one.provider].works for one in site.own):
-        providers = {name: one._replace(works=one.waits) for name, one in providers.items()}
     first_rows: dict[str, int] = {}
     working: dict[str, Provider] = {}
     works = 0

@@ -53,6 +53,10 @@ class Liveness:
         """Begins the time anew, as after a failure whose end is not known."""
         self._good_since_ns = now_ns
 
+    def trust(self) -> None:
+        """Ends the time: it works while no sign is bad, and after a failure there is a new one."""
+        self._good_since_ns = -NEVER
+
     def works(self, now_ns: int) -> bool:
         """Whether packets may leave through it."""
         return not self.bad and now_ns - self._good_since_ns >= self.hold_ns

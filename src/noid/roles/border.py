@@ -37,7 +37,7 @@ from noid.planes.bpf.border_tables import SIGNS, Left
 from noid.roles import border_host
 from noid.roles.border_placed import former_places, settle
 from noid.roles.border_prefixes import KnownPrefixes
-from noid.roles.border_providers import NO_CARRIER, ProviderState
+from noid.roles.border_providers import NO_CARRIER, ProviderState, facts, facts_handed_over
 from noid.roles.border_record import EVENTS_MAX, Record
 from noid.roles.checking import Check
 from noid.roles.detecting import Detection
@@ -328,9 +328,9 @@ class Border:
     def decide(self) -> None:
         """Chooses the uplinks, and tells the programs if that changes anything."""
         now_ns = time.monotonic_ns()
-        providers = {one.table.name: one.facts(now_ns) for one in self.providers}
-        choice = choose(self.site, providers, self.manual)
-        own = choose(self.site, providers, self.manual, handed_over=True)
+        choice = choose(self.site, facts(self.site, self.providers, now_ns), self.manual)
+        handed = facts_handed_over(self.site, self.providers, now_ns)
+        own = choose(self.site, handed, self.manual, handed_over=True)
         self.plane.tables.put_choice(
             self.site,
             choice,

@@ -26,6 +26,8 @@ from noid.planes.bpf.border import take_down as leave_pins
 
 RULES: Final = 3
 """Priorities that the rules take, from ``rule_priority`` on."""
+COPIES_MAX: Final = 64
+"""So many copies of a rule are removed, as others may have added some."""
 
 logger = logging.getLogger("noid")
 
@@ -74,11 +76,14 @@ class Place(msgspec.Struct, frozen=True):
         Raises:
             PlatformError: the kernel refuses.
         """
-        rules = source_routes.rules(
-            set(self.priorities).difference(besides.priorities if besides else ())
-        )
-        source_routes.delete_rules(rules)
-        removed = [f"rule {rule.priority} to table {rule.table}" for rule in rules]
+        removed = []
+        priorities = set(self.priorities).difference(besides.priorities if besides else ())
+        for _ in range(COPIES_MAX):
+            rules = source_routes.rules(priorities)
+            if not rules:
+                break
+            source_routes.delete_rules(rules)
+            removed += [f"rule {rule.priority} to table {rule.table}" for rule in rules]
         tables = [besides.table] if besides else []
         if self.table not in tables and source_routes.clear(self.table, tables):
             removed.append(f"routes of table {self.table}")

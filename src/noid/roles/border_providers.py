@@ -9,7 +9,7 @@ from typing import Final
 from noid.border_config import BorderConfig, ProviderTable
 from noid.constants import NEVER, SECOND
 from noid.errors import ShimError
-from noid.flows.border import HIGH_OCTETS, Provider
+from noid.flows.border import HIGH_OCTETS, Provider, Site
 from noid.flows.liveness import Liveness
 from noid.host import gateways
 from noid.host.gateways import Gateway, Link
@@ -74,13 +74,8 @@ class ProviderState:
 
     def facts(self, now_ns: int) -> Provider:
         """What determines the choice."""
-        return Provider(
-            self.liveness.works(now_ns),
-            self.table.priority,
-            self.table.weight,
-            self.is_beyond,
-            waits=not self.liveness.bad,
-        )
+        works = self.liveness.works(now_ns)
+        return Provider(works, self.table.priority, self.table.weight, self.is_beyond)
 
     def look(self, link: Link | None, now_ns: int) -> None:
         """Reads its state from the host.
@@ -166,3 +161,46 @@ class ProviderState:
     def bfd_target(self) -> Target | None:
         """The target of the BFD session."""
         return self.target(self._config.bfd_peer_of(self.table, self.gateway_address))
+
+
+def facts(site: Site, states: Collection[ProviderState], now_ns: int) -> dict[str, Provider]:
+    """What determines the choice, by name of the provider.
+
+    While none works for all packets, those that wait to be good for long enough do from now on.
+
+    Args:
+        site: the prefixes.
+        states: the providers.
+        now_ns: the time.
+    """
+    if _none_works(site, states, now_ns):
+        for one in states:
+            one.liveness.trust()
+    return {one.table.name: one.facts(now_ns) for one in states}
+
+
+def facts_handed_over(
+    site: Site, states: Collection[ProviderState], now_ns: int
+) -> dict[str, Provider]:
+    """What determines the choice for packets that another border has handed over.
+
+    They can use an uplink of this router alone, also one that waits while no other works. For all
+    other packets it goes on waiting, as that border has an uplink that works.
+
+    Args:
+        site: the prefixes.
+        states: the providers.
+        now_ns: the time.
+    """
+    none_works = _none_works(site, [one for one in states if not one.is_beyond], now_ns)
+    found = {one.table.name: one.facts(now_ns) for one in states}
+    for one in states:
+        if none_works and not one.liveness.bad:
+            found[one.table.name] = found[one.table.name]._replace(works=True)
+    return found
+
+
+def _none_works(site: Site, states: Collection[ProviderState], now_ns: int) -> bool:
+    """Whether no uplink works that has a prefix which packets of other prefixes can get."""
+    names = {one.provider for one in site.own if one.uplink and not one.is_new}
+    return not any(one.table.name in names and one.liveness.works(now_ns) for one in states)
