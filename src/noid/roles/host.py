@@ -134,6 +134,7 @@ class Daemon:
                 " ".join(format_locator(locator) for locator in self.locators) or "none",
                 self.plane.kind,
             )
+            self.reporter.scripts.examine()
             notify("READY=1")
             self.driver.begin(ping_watchdog())
             await self.stopping.wait()

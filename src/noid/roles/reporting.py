@@ -45,8 +45,7 @@ class Reporter:
         self._writing: asyncio.TimerHandle | None = None
 
     def open(self, directory: Path) -> None:
-        """Opens the history in the state directory, and says which scripts cannot be run."""
-        self.scripts.examine()
+        """Opens the history in the state directory."""
         self.store = HistoryStore(directory)
         self._write()
 
