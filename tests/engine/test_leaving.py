@@ -183,21 +183,12 @@ def test_nor_where_a_context_had_to_be_left_or_the_dns_knows_better() -> None:
     assert network.a.host.working((B1, B2, X1)) == (B2,)
 
 
-def test_a_pair_that_was_left_while_deprecated_is_used_again_by_both_ends() -> None:
+@pytest.mark.parametrize(
+    "marked", [LocatorsChanged((A1, A2), deprecated=ONE), LocatorsChanged((A1, A2), backup=ONE)]
+)
+def test_the_pair_that_was_left_is_used_again_by_both_ends(marked: LocatorsChanged) -> None:
     network = established()
-    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
-    network.run(SECOND)
-    assert network.a.context.local_locator == network.b.context.peer_locator == A2
-    network.give(network.a, LocatorsChanged((A1, A2)))
-    network.run(SECOND)
-    assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
-    network.run(10 * MINUTE)
-    assert network.a.context.left_pair is network.b.context.left_pair is None
-
-
-def test_the_pair_of_the_aids_is_used_again_after_it_was_a_backup() -> None:
-    network = established()
-    network.give(network.a, LocatorsChanged((A1, A2), backup=ONE))
+    network.give(network.a, marked)
     network.run(SECOND)
     assert network.a.context.local_locator == network.b.context.peer_locator == A2
     network.give(network.a, LocatorsChanged((A1, A2)))

@@ -10,11 +10,12 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from noid.errors import PlatformError
+from noid.host.replacement import replace_file
 
 DISK_TROUBLE: Final = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 """What a disk may say that is read-only, full or failing; nothing is wrong with what was asked."""
@@ -24,6 +25,7 @@ ASIDE: Final = "damaged"
 ASIDE_MAX: Final = 8
 """Damaged files of one name that are kept; the last is replaced."""
 
+Content = TypeVar("Content")
 
 logger = logging.getLogger("noid")
 
@@ -104,6 +106,41 @@ def read(path: Path, octets_max: int) -> bytes | None:
             return None
         _check(path, descriptor, octets_max)
         return os.read(descriptor, octets_max)
+
+
+def load(
+    path: Path, octets_max: int, decode: Callable[[bytes], Content], effect: str
+) -> tuple[Content | None, str]:
+    """What a state file says; a damaged one is moved aside.
+
+    Args:
+        path: of the file.
+        octets_max: its maximum size; a longer one is not ours.
+        decode: parses it; raises DamagedError.
+        effect: what follows if it cannot be used, for people.
+
+    Returns:
+        The content, None if there is none; and the error, or an empty text.
+    """
+    try:
+        octets = read(path, octets_max)
+        return (None if octets is None else decode(octets)), ""
+    except DamagedError as error:
+        aside = move_aside(path)
+        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
+        return None, f"{path} could not be used ({error}), {where}; {effect}"
+    except PlatformError as error:
+        return None, f"{error}; {effect}"
+
+
+def keep(path: Path, octets: bytes) -> None:
+    """Replaces a state file durably.
+
+    Raises:
+        PlatformError: the disk cannot be written.
+    """
+    with explained(path):
+        replace_file(path, octets, mode=FILE_MODE)
 
 
 def check(path: Path, octets_max: int) -> None:

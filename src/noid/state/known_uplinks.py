@@ -11,11 +11,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from noid.errors import PlatformError, UsageError
-from noid.host.replacement import replace_file
+from noid.errors import UsageError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 from noid.state import files
-from noid.state.files import DamagedError, explained
+from noid.state.files import DamagedError
 
 FILE_NAME: Final = "known_uplinks.json"
 OCTETS_MAX: Final = 262_144
@@ -58,17 +57,9 @@ def known_uplink(interface: str, locators: tuple[Locator, ...], seen_s: float) -
 
 def load_uplinks(directory: Path) -> tuple[KnownUplinks, str]:
     """The stored uplinks, and the error of the file or an empty text."""
-    path = directory / FILE_NAME
     effect = "uplinks of an earlier daemon are not known"
-    try:
-        octets = files.read(path, OCTETS_MAX)
-        return ({}, "") if octets is None else (_decoded(octets), "")
-    except DamagedError as error:
-        aside = files.move_aside(path)
-        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
-        return {}, f"{path} could not be used ({error}), {where}; {effect}"
-    except PlatformError as error:
-        return {}, f"{error}; {effect}"
+    found, why = files.load(directory / FILE_NAME, OCTETS_MAX, _decoded, effect)
+    return found or {}, why
 
 
 def keep_uplinks(directory: Path, known: KnownUplinks) -> None:
@@ -77,9 +68,7 @@ def keep_uplinks(directory: Path, known: KnownUplinks) -> None:
     Raises:
         PlatformError: the disk cannot be written.
     """
-    path = directory / FILE_NAME
-    with explained(path):
-        replace_file(path, msgspec.json.encode(known) + b"\n", mode=files.FILE_MODE)
+    files.keep(directory / FILE_NAME, msgspec.json.encode(known) + b"\n")
 
 
 def _decoded(octets: bytes) -> KnownUplinks:

@@ -12,10 +12,8 @@ from typing import Final
 
 import msgspec
 
-from noid.errors import PlatformError
-from noid.host.replacement import replace_file
 from noid.state import files
-from noid.state.files import DamagedError, explained
+from noid.state.files import DamagedError
 
 FILE_NAME: Final = "uplinks.json"
 OCTETS_MAX: Final = 16_384
@@ -46,16 +44,9 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def load_preferences(directory: Path) -> tuple[Preferences, str]:
     """The stored preferences, and the error of the file or an empty text."""
-    path = directory / FILE_NAME
-    try:
-        octets = files.read(path, OCTETS_MAX)
-        return (Preferences(), "") if octets is None else (_decoded(octets), "")
-    except DamagedError as error:
-        aside = files.move_aside(path)
-        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
-        return Preferences(), f"{path} could not be used ({error}), {where}; no uplink is avoided"
-    except PlatformError as error:
-        return Preferences(), f"{error}; no uplink is avoided until then"
+    effect = "no uplink is avoided"
+    found, why = files.load(directory / FILE_NAME, OCTETS_MAX, _decoded, effect)
+    return found or Preferences(), why
 
 
 def keep_preferences(directory: Path, wanted: Preferences) -> None:
@@ -64,9 +55,7 @@ def keep_preferences(directory: Path, wanted: Preferences) -> None:
     Raises:
         PlatformError: the disk cannot be written.
     """
-    path = directory / FILE_NAME
-    with explained(path):
-        replace_file(path, msgspec.json.encode(wanted) + b"\n", mode=files.FILE_MODE)
+    files.keep(directory / FILE_NAME, msgspec.json.encode(wanted) + b"\n")
 
 
 def _decoded(octets: bytes) -> Preferences:
