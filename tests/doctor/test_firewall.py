@@ -19,7 +19,7 @@ from noid.doctor.losses import describe, ranges
 from noid.doctor.trial import NOWHERE
 from noid.host.netlink import HostNetwork
 from noid.locators import parse_locator
-from tests.dns.conftest import in_network_namespace
+from tests.dns.conftest import in_network_namespace, wait_for_links
 from tests.planes import foreign
 
 LINKS = """\
@@ -248,11 +248,17 @@ def texts(outcome: Outcome) -> list[str]:
     return [describe(one, Config().code_points()) for one in outcome.lost]
 
 
+def make_links(links: str) -> None:
+    """Two uplinks that carry: what is sent before is lost without a rule."""
+    run("ip", links)
+    wait_for_links("up1", "up2", "provider1", "provider2")
+
+
 def with_rules(rules: str, kind: Plane, links: str = LINKS) -> Outcome:
     """How a try ends on a host with certain rules."""
 
     def scenario() -> Outcome:
-        run("ip", links)
+        make_links(links)
         run("nft", rules)
         return tried(kind)
 
@@ -290,7 +296,7 @@ def test_what_rules_drop_is_named_and_passes_after_the_fix(
     kind: Plane, hook: str, rules: str, expected: list[str]
 ) -> None:
     def scenario() -> tuple[Outcome, str, str, Outcome]:
-        run("ip", LINKS)
+        make_links(LINKS)
         run("nft", BASE.format(hook=hook, rules=rules))
         before = ruleset()
         seen = tried(kind)
@@ -312,7 +318,7 @@ def test_the_plane_that_the_host_would_get_is_tried(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def scenario() -> Seen:
-        run("ip", LINKS)
+        make_links(LINKS)
         return examined(capsys, tmp_path, kind=kind)
 
     plane = "bpf" if kind == "auto" else kind
@@ -357,7 +363,7 @@ def test_fixes_are_kept_once_the_same_test_passes(
     rules: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def scenario() -> tuple[Seen, Seen]:
-        run("ip", LINKS)
+        make_links(LINKS)
         run("nft", rules)
         return (
             examined(capsys, tmp_path, "--fix", kind=kind),
@@ -411,7 +417,7 @@ def test_fixes_that_do_not_help_are_deleted_and_not_praised(
     """More chains drop one after another than fixes are tried."""
 
     def scenario() -> tuple[str, Seen, str]:
-        run("ip", LINKS)
+        make_links(LINKS)
         run("nft", TOO_MANY)
         before = ruleset()
         return before, examined(capsys, tmp_path, "--fix"), ruleset()
@@ -434,7 +440,7 @@ def test_what_no_rule_of_nftables_drops_comes_without_a_rule() -> None:
         return outcome
 
     def scenario() -> tuple[Outcome, Outcome]:
-        run("ip", LINKS)
+        make_links(LINKS)
         program = foreign.program(foreign.DROP_CONTROL)
         kept = foreign.hang("clsact", "up1", "ingress", program, priority=foreign.BEFORE)
         try:
@@ -457,7 +463,7 @@ def test_rules_that_drop_all_conversations_are_reported_as_untested(
     """A host that may not open connections to the port of the trial has no restored answers."""
 
     def scenario() -> Seen:
-        run("ip", LINKS)
+        make_links(LINKS)
         run("nft", BASE.format(hook="output", rules="tcp dport 443 drop\nudp dport 443 drop"))
         return examined(capsys, tmp_path)
 
@@ -478,7 +484,7 @@ def test_a_table_left_by_a_trial_that_was_killed_is_replaced() -> None:
 @pytest.mark.parametrize("kind", PLANES)
 def test_no_packet_leaves_the_host(kind: Plane) -> None:
     def scenario() -> tuple[list[bytes], list[bytes]]:
-        run("ip", LINKS)
+        make_links(LINKS)
         run("nft", LOOSE)
         with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD)) as line:
             line.setblocking(False)
@@ -523,7 +529,7 @@ def test_as_many_locators_are_tried_as_a_context_may_have(kind: Plane) -> None:
         return other.try_out()
 
     def scenario() -> Outcome:
-        run("ip", LINKS + links)
+        make_links(LINKS + links)
         return tried(kind, all_of)
 
     assert in_network_namespace(scenario) == Outcome((), ())

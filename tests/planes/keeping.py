@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -23,6 +24,7 @@ from noid.host.netlink import HostNetwork
 from noid.host.routes import PeerRoute
 from noid.host.rules import Rule
 from noid.host.survey import Survey
+from noid.lab.waiting import wait_for
 from noid.locators import Locator, parse_locator
 from noid.planes import steering
 from noid.planes.bpf.limits import LIMITS, Limits
@@ -47,6 +49,7 @@ OUT, CUT = "noid0-out", "noid0-cut"
 AID, OTHER = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
 PEER = parse_locator("2001:db8:3::1")
 UPLINKS = ["up1", "up2"]
+LOCAL_WITHIN_S = 60.0
 
 
 class Unwatched:
@@ -108,8 +111,16 @@ def make_uplinks() -> None:
         ip(f"link set up{number} up")
         ip(f"link set far{number} up")
         ip(f"addr add {address}/64 dev up{number} nodad")
+        wait_for(f"{address} has its local route", partial(is_local, address), LOCAL_WITHIN_S)
     ip("link set lo up")
     wait_for_links("up1", "far1", "up2", "far2")
+
+
+def is_local(address: str) -> bool:
+    """Whether the kernel has added the route of an address, which it does later."""
+    table = ["ip", "-6", "route", "show", "table", "local"]
+    shown = subprocess.run(table, capture_output=True, text=True, check=False)
+    return f"local {address} " in shown.stdout
 
 
 def make_plane(
