@@ -79,8 +79,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         was_settled = context.verification.settled
         for inquiry in _inquiries(context):
             questions = inquiry.receive(question, event.answer, context.peer_local)
-            if questions:
-                core.ask(context, questions)
+            core.ask(context, questions)
             if inquiry.failed and not core.is_timer_set(context, Timer.DNS_RETRY):
                 _retry_later(core, context)
         renewal = context.renewal
@@ -101,10 +100,10 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
             _settled(core, context)
 
 
-def _proofs(context: Context) -> tuple[object, ...]:
+def _proofs(context: Context) -> tuple[tuple[Locator, ...], ...]:
     """What Lsv(peer) depends on that the DNS changes."""
     verification = context.verification
-    return verification.proven, verification.remote, context.lapsing
+    return verification.proven, verification.remote, tuple(context.lapsing)
 
 
 def _hurry(core: Core, context: Context, proven: frozenset[Locator]) -> None:
@@ -128,8 +127,7 @@ def _replace(core: Core, context: Context, renewal: Verification) -> None:
 
 
 def _inquiries(context: Context) -> list[Verification]:
-    renewal = context.renewal
-    return [context.verification] if renewal is None else [context.verification, renewal]
+    return [one for one in (context.verification, context.renewal) if one is not None]
 
 
 def _retry_later(core: Core, context: Context) -> None:

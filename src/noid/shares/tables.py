@@ -30,8 +30,6 @@ Rank = tuple[bool, int]
 class Ranking:
     """Counts per user, with the user of the greatest count."""
 
-    __slots__ = ("_greatest", "_having", "counts")
-
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
         self._having: dict[int, dict[int, None]] = {}
@@ -87,19 +85,15 @@ class _Crowd:
         return next(iter(self.unproven or self.proven))
 
 
-NO_CROWDS: dict[int, _Crowd] = {}
-NO_RANKING = Ranking()
-
-
 class _Region:
-    """The sites of a region; most have no site with several entries, and share empty tables."""
+    """The sites of a region."""
 
     __slots__ = ("crowds", "holes", "ranking", "single")
 
     def __init__(self) -> None:
         self.single: dict[int, int] = {}
-        self.crowds = NO_CROWDS
-        self.ranking = NO_RANKING
+        self.crowds: dict[int, _Crowd] = {}
+        self.ranking = Ranking()
         self.holes = 0
 
     def count(self, site: int) -> int:
@@ -113,8 +107,6 @@ class _Region:
 
     def add(self, site: int, entry: int) -> None:
         if site in self.single:
-            if not self.crowds:
-                self.crowds, self.ranking = {}, Ranking()
             crowd = self.crowds[site] = _Crowd()
             crowd.unproven[self._pop_single(site)] = None
         if site not in self.crowds:

@@ -21,7 +21,6 @@ a frozen dataclass.
 """
 
 import enum
-import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,8 +56,6 @@ SETS = tuple(
     for count in range(LOCATORS_MAX + 1)
 )
 """What follows the count in a set of so many locators."""
-SETS_KEPT_MAX = 64
-"""Sets that were read or written last."""
 PADDING = tuple(bytes(count) for count in range(ALIGNMENT))
 SET_OPTIONS = tuple(
     struct.Struct(f">HHB3x{count}s{-count % ALIGNMENT}x" + "16s" * count)
@@ -199,7 +196,6 @@ class Cookie(NamedTuple):
         return cls(*reader.unpack(COOKIE))
 
 
-@functools.lru_cache(maxsize=SETS_KEPT_MAX)
 def encode_entries(entries: Entries) -> bytes:
     """The value of a locator set, in the order given.
 
@@ -240,9 +236,8 @@ class UnknownOption:
     value: bytes
 
 
-@functools.lru_cache(maxsize=SETS_KEPT_MAX)
 def pack_entries(entries: Entries, head: int) -> bytes:
-    """A whole option with a locator set, after its type and critical bit; cached: few are sent."""
+    """A whole option with a locator set, after its type and critical bit."""
     locators, flags = zip(*entries, strict=True)
     count = len(locators)
     option = SET_OPTIONS[count]
@@ -295,21 +290,15 @@ def _quick_octets(layout: struct.Struct) -> Callable[[bytes, int], bytes]:
 
 
 def _quick_entries(count: int) -> Callable[[bytes, int], Entries | None]:
-    size = SET_OPTIONS[count].size
+    unpack_from = SET_OPTIONS[count].unpack_from
 
     def decode(octets: bytes, at: int) -> Entries | None:
-        return _entries_in(octets[at : at + size], count)
+        _, _, said, flags, *locators = unpack_from(octets, at)
+        if said != count or len(set(locators)) != count:
+            return None
+        return tuple(map(LocatorEntry, locators, flags))
 
     return decode
-
-
-@functools.lru_cache(maxsize=SETS_KEPT_MAX)
-def _entries_in(option: bytes, count: int) -> Entries | None:
-    """The value of a whole option; cached, because the messages of a peer repeat its sets."""
-    _, _, said, flags, *locators = SET_OPTIONS[count].unpack(option)
-    if said != count or len(set(locators)) != count:
-        return None
-    return tuple(map(LocatorEntry, locators, flags))
 
 
 def _codec_of_octets(layout: struct.Struct, octets: int, name: str) -> Codec:
