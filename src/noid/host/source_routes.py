@@ -53,7 +53,8 @@ INVERTED: Final = 0x2
 NONE_SUPPRESSED: Final = 0xFFFFFFFF
 TO_TABLE: Final = 1
 WORST_METRIC: Final = 0xFFFFFFFE
-NOBODY: Final = IPv6Network("::1/128")
+LOOPBACK_ADDRESS: Final = IPv6Network("::1/128")
+"""No forwarded packet has this source or destination."""
 GONE: Final = (errno.ESRCH, errno.ENODEV, errno.ENETUNREACH)
 
 
@@ -139,7 +140,7 @@ def check_support(table: int) -> None:
         Unsupported: the kernel has no routes by source.
         PlatformError: the kernel refuses.
     """
-    route = SourceRoute(THROW, NOBODY, NOBODY)
+    route = SourceRoute(THROW, LOOPBACK_ADDRESS, LOOPBACK_ADDRESS)
     try:
         put_route(table, route)
     except PlatformError as error:

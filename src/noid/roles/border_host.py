@@ -44,9 +44,9 @@ NO_NFT: Final = (
 def wanted_rules(config: BorderConfig, site: Site) -> set[SourceRule]:
     """The rules: all packets try the table of the routes by source.
 
-    Those to the inside use the main table, whatever rules of others follow: routes to the site have
-    as many bits as its prefixes, or more. What is sent to a former prefix, such as code 5, uses the
-    route that a LAN may have.
+    Those to the inside use the main table, before later rules of others apply: routes to the site
+    have as many bits as its prefixes, or more. What is sent to a former prefix, such as code 5,
+    uses the route that a LAN may have.
     """
     section = config.border
     former = (one.high + bytes(HIGH_OCTETS) for one in site.prefixes if one.gone_s)

@@ -238,7 +238,7 @@ class MetricsServer:
     def text(self, *, is_open: bool = True) -> bytes:
         """The metrics as OpenMetrics, or in the text format of Prometheus."""
         if is_open:
-            made = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            made = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call] # no types
             return bytes(made)
         return exposition.generate_latest(self.registry)
 

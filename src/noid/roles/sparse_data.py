@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
+from noid.constants import SECOND
 from noid.control.uplinks import Pair
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs
@@ -22,11 +23,11 @@ from noid.engine.host import Host
 LOOK_INTERVAL_S: Final = 0.05
 CONTEXTS_MAX: Final = 4
 """Contexts that are looked at: if an uplink fails, some of them notice it."""
-REST_NS: Final = 60_000_000_000
+REST_NS: Final = 60 * SECOND
 """After a question, so long none is asked about the same pair."""
-LATE_NS: Final = 500_000_000
+LATE_NS: Final = SECOND // 2
 """Data or a keepalive of the peer that comes so soon after a question is a late answer."""
-REST_LATE_NS: Final = 10_000_000_000
+REST_LATE_NS: Final = 10 * SECOND
 """After a question whose packet was answered late, so long none is asked about the same pair."""
 QUESTIONS_MAX: Final = 256
 """Questions that are remembered; the oldest are forgotten."""
@@ -98,7 +99,7 @@ class SparseData:
         if self._rests(context, now_ns):
             return
         silent_ns = self.silence_ns(label)
-        if not silent_ns or silent_ns < self.wait_s(context, context.pair, here=True) * 1e9:
+        if not silent_ns or silent_ns < self.wait_s(context, context.pair, here=True) * SECOND:
             return
         if now_ns - silent_ns < context.history_of(context.pair).used_ns:
             return  # that packet was sent over the pair before
