@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Packets that make the kernel's programs call the daemon: each /48 has its share [D46]."""
 
+import mmap
+from pathlib import Path
+
 import pytest
 
 from noid.locators import Locator
@@ -8,7 +11,7 @@ from noid.planes.bpf import libbpf
 from noid.planes.bpf.loading import Programs
 from noid.shares.policy import CONTROL, SHARES, UNKNOWN
 from noid.wire import ipv6
-from tests.planes.loading import own, programs
+from tests.planes.loading import constants, loaded, own, programs
 
 __all__ = ["programs"]
 
@@ -64,6 +67,12 @@ def test_one_48_gets_an_eighth_and_another_is_heard(
     assert handed_over(programs, packet(GOOD, next_header, label, options=options), 1) == 1
 
 
+def leave(programs: Programs, peer: Locator) -> None:
+    """A packet of a program of this host to a peer leaves."""
+    header = ipv6.Header(source=OURS, destination=peer, next_header=ipv6.TCP, payload_octets=40)
+    programs.try_out("host_egress", ETHERNET + header.encode() + bytes(40))
+
+
 def test_strangers_and_contexts_report_by_rings_of_their_own(programs: Programs) -> None:
     of_contexts: list[bytes] = []
     of_strangers: list[bytes] = []
@@ -72,11 +81,7 @@ def test_strangers_and_contexts_report_by_rings_of_their_own(programs: Programs)
         libbpf.Reports(programs.maps["set_ups"], of_strangers.append, 16),
     ]
     for number in range(3_000):
-        source, peer = OURS, Locator(b"\x2a\x00" + number.to_bytes(14, "big"))
-        header = ipv6.Header(
-            source=source, destination=peer, next_header=ipv6.TCP, payload_octets=40
-        )
-        programs.try_out("host_egress", ETHERNET + header.encode() + bytes(40))
+        leave(programs, Locator(b"\x2a\x00" + number.to_bytes(14, "big")))
     rings[0].consume()
     rings[1].consume()
     assert of_contexts == []
@@ -85,4 +90,21 @@ def test_strangers_and_contexts_report_by_rings_of_their_own(programs: Programs)
         rings[1].consume()
     assert 16 < len(of_strangers) < 3_000
     for ring in rings:
+        ring.close()
+
+
+def test_a_stranger_whose_report_is_lost_is_reported_by_its_next_packet(tmp_path: Path) -> None:
+    few = {"set_ups": mmap.PAGESIZE}
+    with loaded(tmp_path, settings=constants(referrals=True), sizes=few) as programs:
+        own(programs, OURS)
+        reported: list[bytes] = []
+        ring = libbpf.Reports(programs.maps["set_ups"], reported.append)
+        strangers = [Locator(b"\x2a\x00" + number.to_bytes(14, "big")) for number in range(150)]
+        for peer in strangers:
+            leave(programs, peer)
+        ring.consume()
+        assert 0 < len(reported) < len(strangers), "the others were lost"
+        leave(programs, strangers[-1])
+        ring.consume()
+        assert strangers[-1] in reported[-1]
         ring.close()

@@ -3,8 +3,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -31,15 +32,22 @@ def constants(*, mark: int = 1, referrals: bool = False, timers: bool = True) ->
     )
 
 
-def load(directory: Path, *, room: int = 16, settings: bytes = b"", code: bytes = b"") -> Programs:
-    """The programs, with room for so many entries in each table.
+def load(
+    directory: Path,
+    *,
+    room: int = 16,
+    settings: bytes = b"",
+    code: bytes = b"",
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Programs:
+    """The programs, with room for so many entries in each table, or for as many as ``sizes`` says.
 
     Raises:
         PlatformError: the kernel refuses them.
     """
     return Programs(
         code or object_code(),
-        sizes={name: room for name in TABLES},
+        sizes={**dict.fromkeys(TABLES, room), **sizes},
         constants=settings or constants(),
         log_path=directory / "log",
     )
@@ -64,11 +72,17 @@ def own(programs: Programs, address: Locator) -> None:
 
 
 @contextlib.contextmanager
-def loaded(directory: Path, *, room: int = 16, settings: bytes = b"") -> Iterator[Programs]:
+def loaded(
+    directory: Path,
+    *,
+    room: int = 16,
+    settings: bytes = b"",
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[Programs]:
     """The programs and two uplinks, for the time of a ``with``."""
     if os.geteuid() != 0:
         pytest.skip("needs root: loads programs into the kernel")
-    found = load(directory, room=room, settings=settings)
+    found = load(directory, room=room, settings=settings, sizes=sizes)
     put_uplinks(found)
     try:
         yield found

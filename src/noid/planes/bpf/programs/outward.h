@@ -48,10 +48,12 @@ static __always_inline void report_stranger(struct __sk_buff *packet, const stru
 		return;
 	if (!is_own(ip->source) || !may_report_of(user, UNKNOWN_PEER, STRANGERS_PER_SECOND))
 		return;
-	bpf_map_update_elem(&strangers, peer, &seen, 0);
 	report = bpf_ringbuf_reserve(&set_ups, REPORT_HEAD_OCTETS, 0);
-	if (!report)
-		return; /* it is asked about again later */
+	if (!report) {
+		count(REPORTS_LOST);
+		return; /* the next packet to the peer reports it */
+	}
+	bpf_map_update_elem(&strangers, peer, &seen, 0);
 	__builtin_memset(report, 0, REPORT_HEAD_OCTETS);
 	report->kind = UNKNOWN_PEER;
 	report->source = *peer;
