@@ -12,7 +12,7 @@ from pathlib import Path
 
 from noid import constants
 from noid.counters import KERNEL_COUNTERS, BorderCounter
-from noid.planes import bpf, uplink
+from noid.planes import bpf, steering, uplink
 from noid.planes.bpf import border_tables, connecting, layout
 from noid.shares import policy
 from noid.wire import control, icmpv6, ipv6, options, peek, slots
@@ -81,6 +81,8 @@ SAME: dict[str, int] = {
     "SCTP": ipv6.SCTP,
     "ROUTER_SOLICITATION": min(icmpv6.NEIGHBOUR_DISCOVERY),
     "LINK_REDIRECT": max(icmpv6.NEIGHBOUR_DISCOVERY),
+    "GATEWAY_FIRST": int.from_bytes(steering.GATEWAY[:4]),
+    "GATEWAY_LAST": int.from_bytes(steering.GATEWAY[-4:]),
     "SLOT_RESERVED": slots.SLOT_RESERVED,
     "SLOT_ICMPV6": slots.SLOT_ICMPV6,
     "SLOT_ESCAPE": slots.SLOT_ESCAPE,

@@ -12,6 +12,8 @@
 #define MORE_MAX 255			 /* packets of a tick after its first, as they are counted */
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define OPTIONS_PER_SECOND 1000 /* M6 packets behind hop-by-hop options, to the daemon */
+#define GATEWAY_FIRST 0xfe800000 /* the first and last 32 bits of the neighbour of our routes */
+#define GATEWAY_LAST 0x6e6f6964
 
 /* Learns how long the peer usually is silent. An outage is no habit: it counts as two gaps.
  *
@@ -230,6 +232,17 @@ static __always_inline int is_control(struct __sk_buff *packet, const struct ipv
 	       octet_behind(packet, at, 0) == settings.control_type;
 }
 
+/* Whether a packet has the source of the neighbour that our routes name. No host is that neighbour,
+ * and the stack would accept its redirects: packets to a peer would wait for a host of this link.
+ */
+static __always_inline int is_from_gateway(const struct ipv6 *ip)
+{
+	const u32 *word = (const u32 *)&ip->source;
+
+	return word[3] == bpf_htonl(GATEWAY_LAST) && word[0] == bpf_htonl(GATEWAY_FIRST) &&
+	       !word[1] && !word[2];
+}
+
 /* A packet from the network. M6 stands in its header, or in hop-by-hop options right behind it. */
 static __always_inline int inward(struct __sk_buff *packet, u32 at)
 {
@@ -252,7 +265,7 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	if (next == HOP_BY_HOP)
 		next = octet_behind(packet, at, 0);
 	if (next < 0 || !is_m6(next))
-		return TCX_NEXT;
+		return is_from_gateway(ip) ? drop(REFUSED_SOURCE_OF_NO_HOST) : TCX_NEXT;
 	if (is_of_a_vlan(packet)) {
 		count(PACKETS_OF_OTHER_VLAN); /* for another device, whose own programs will see it
 					       */
