@@ -106,5 +106,5 @@ def test_a_stranger_whose_report_is_lost_is_reported_by_its_next_packet(tmp_path
         assert 0 < len(reported) < len(strangers), "the others were lost"
         leave(programs, strangers[-1])
         ring.consume()
-        assert strangers[-1] in reported[-1]
+        assert reported[-1].find(strangers[-1]) > 0
         ring.close()
