@@ -3,6 +3,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -14,12 +15,13 @@ from noid.roles.sampling import (
     APART_NS,
     GRACE_NS,
     IN_USE_EVERY,
-    LOSSY_NS,
     PERIOD_NS,
     REST_NS,
+    SHARED_NS,
     SILENT_INTERVAL_NS,
     TURN_NS,
     TURNS_MAX,
+    Sample,
     Sampling,
 )
 from tests.engine.network import A1, A2, B1, B2, START_NS, Network, Station, established
@@ -44,8 +46,8 @@ def samples(
         now_ns = START_NS + number * 2 * PERIOD_NS
         sample = sampling.next_of([context], now_ns, silent)
         assert sample is not None
-        sampling.ended(context, now_ns)
-        found.append(sample[1])
+        sampling.ended(sample, now_ns)
+        found.append(sample.pairs)
     return found
 
 
@@ -58,8 +60,11 @@ class End:
     asked: list[tuple[int, Pair]] = field(default_factory=list)
     unanswered: list[tuple[int, Pair]] = field(default_factory=list)
     waits: set[Pair] = field(default_factory=set)
+    sample: Sample | None = None
     since_ns: int = 0
     answered_ns: int = 0
+    data_ns: int | None = None
+    """When data was heard; all the time without it."""
 
     def step(self, network: Network) -> None:
         """Takes the answers that came, and measures if it is time."""
@@ -70,19 +75,18 @@ class End:
                 if output.pair[0] != self.station.context.local_locator:
                     self.answered_ns = now_ns
         self.station.outputs.clear()
-        if self.since_ns:
+        if self.sample is not None:
             if self.waits and now_ns < self.since_ns + WAIT_NS:
                 return
             self.unanswered += [(now_ns, pair) for pair in self.waits]
-            self.since_ns = 0
-            self.sampling.ended(context, now_ns)
-        sample = self.sampling.next_of([context], now_ns)
-        if sample is not None:
-            self.since_ns, self.waits = now_ns, set(sample[1])
-            self.asked += [(now_ns, pair) for pair in sample[1]]
-            network.give(
-                self.station, MeasurePairs(context.local_label, tuple(sample[1]), here=True)
-            )
+            self.sampling.ended(self.sample, now_ns)
+        heard_ns = now_ns if self.data_ns is None else self.data_ns
+        self.sample = self.sampling.next_of([context], now_ns, heard_ns=lambda label: heard_ns)
+        if self.sample is not None:
+            pairs = self.sample.pairs
+            self.since_ns, self.waits = now_ns, set(pairs)
+            self.asked += [(now_ns, pair) for pair in pairs]
+            network.give(self.station, MeasurePairs(context.local_label, tuple(pairs), here=True))
 
     @property
     def heard_ns(self) -> int:
@@ -90,6 +94,11 @@ class End:
         context = self.station.context
         heard = [context.history_of((A2, one)).heard_ns for one in (B1, B2)]
         return max(self.answered_ns, *heard)
+
+
+def of_used(end: End) -> list[int]:
+    """When the pair in use was measured."""
+    return [at_ns for at_ns, pair in end.asked if pair == end.station.context.pair]
 
 
 def run(network: Network, ends: list[End], duration_ns: int) -> int:
@@ -146,7 +155,10 @@ def test_without_samples_of_the_peer_a_context_is_measured_once_in_a_period() ->
 def test_the_pair_in_use_is_measured_rarely_and_no_other_with_its_locator() -> None:
     seen = samples(Sampling(), context_of_two_uplinks(), 10 * IN_USE_EVERY)
     assert Counter(map(len, seen)) == {1: 10 * (IN_USE_EVERY - 1), 2: 10}
-    assert Counter(pair for pairs in seen for pair in pairs) == {(A2, B2): 50, (A1, B1): 10}
+    assert Counter(pair for pairs in seen for pair in pairs) == {
+        (A2, B2): 10 * IN_USE_EVERY,
+        (A1, B1): 10,
+    }
 
 
 def test_all_pairs_of_a_silent_uplink_are_measured_in_an_order_of_their_own() -> None:
@@ -180,11 +192,12 @@ def test_a_silent_uplink_is_measured_more_often() -> None:
 def test_a_pair_that_does_not_answer_is_left_for_others_of_its_uplink() -> None:
     sampling, context = Sampling(), context_of_two_uplinks()
     assert samples(sampling, context, 1) == [[(A2, B2), (A1, B1)]]
-    sampling.ended(context, START_NS, missed=(A2, B2))
+    sample = Sample(context, [(A2, B2)])
+    sampling.ended(sample, START_NS, missed=(A2, B2))
     seen = samples(sampling, context, IN_USE_EVERY)
     assert seen[:-1] == [[(A2, B1)]] * (IN_USE_EVERY - 1)
     assert seen[-1] == [(A2, B2), (A1, B1)], "now and then it is tried"
-    sampling.ended(context, START_NS, missed=(A2, B2))
+    sampling.ended(sample, START_NS, missed=(A2, B2))
     context.hear((A2, B2), START_NS + 1, in_slot=True)
     assert samples(sampling, context, 1) == [[(A2, B2)]], "the peer was heard over it"
 
@@ -223,29 +236,48 @@ def test_only_so_many_contexts_are_remembered() -> None:
     assert sampling.next_of([context], START_NS) is None
 
 
-def test_where_data_comes_seldom_a_sample_is_about_both_uplinks() -> None:
+@pytest.mark.parametrize("delay_ns", [1 * MS, 20 * MS])
+@pytest.mark.parametrize("later_ns", [0, 300 * MS])
+def test_where_data_is_rare_both_ends_measure_the_pair_in_use_in_turn(
+    later_ns: int, delay_ns: int
+) -> None:
+    network, ends = two_ends(later_ns, delay_ns)
+    for end in ends:
+        end.asked.clear()
+        end.data_ns = network.now_ns
+    began_ns = network.now_ns
+    run(network, ends, HALF_MINUTE_NS)
+    counts = [len(of_used(end)) for end in ends]
+    assert max(counts) <= min(counts) + 2
+    at_ns = [began_ns, *sorted(of_used(ends[0]) + of_used(ends[1])), network.now_ns]
+    longest_ns = max(later - earlier for earlier, later in pairwise(at_ns))
+    most_ns = TURN_NS + GRACE_NS + 3 * delay_ns + 3 * STEP_NS
+    assert longest_ns <= most_ns
+    assert not ends[0].unanswered
+
+
+def test_the_pair_in_use_is_not_measured_more_often_while_data_comes() -> None:
+    network, ends = two_ends(0, 10 * MS)
+    for end in ends:
+        end.asked.clear()
+    run(network, ends, HALF_MINUTE_NS)
+    most = HALF_MINUTE_NS // (IN_USE_EVERY * PERIOD_NS) + 1
+    assert all(len(of_used(end)) <= most for end in ends)
+
+
+def test_a_peer_that_does_not_take_turns_is_not_asked_twice_as_often() -> None:
+    network = established()
+    end = End(network.a, data_ns=1)
+    run(network, [end], SHARED_NS)
+    end.asked.clear()
+    run(network, [end], HALF_MINUTE_NS)
+    assert len(of_used(end)) <= HALF_MINUTE_NS // PERIOD_NS
+
+
+def test_the_pair_in_use_is_not_measured_while_a_peer_rests_or_its_uplink_is_silent() -> None:
     sampling, context = Sampling(), context_of_two_uplinks()
-    every = 2 * IN_USE_EVERY
-
-    def taken(first: int) -> list[bool]:
-        found = []
-        for number in range(first, first + every):
-            now_ns = START_NS + number * 2 * PERIOD_NS
-            sample = sampling.next_of([context], now_ns, NONE, lambda _: True)
-            assert sample is not None
-            assert sample.here or context.local_locator not in {pair[0] for pair in sample.pairs}
-            sampling.ended(context, now_ns)
-            found.append(sample.here)
-        return found
-
-    assert taken(1).count(True) == every // IN_USE_EVERY, "those of the pair in use itself"
-    sampling.lost(context, START_NS + (every + 1) * 2 * PERIOD_NS)
-    assert all(taken(every + 1)[: LOSSY_NS // (2 * PERIOD_NS)])
-    assert not all(taken(2 * every + LOSSY_NS // (2 * PERIOD_NS)))
-
-
-def test_a_sample_is_about_one_uplink_while_the_one_in_use_is_silent() -> None:
-    sampling, context = Sampling(), context_of_two_uplinks()
-    sample = sampling.next_of([context], START_NS, frozenset({A1}), lambda _: True)
+    sampling.rest(context, START_NS)
+    assert sampling.next_of([context], START_NS + REST_NS - 1, heard_ns=lambda _: 1) is None
+    sample = sampling.next_of([context], START_NS + REST_NS, frozenset({A1}), lambda _: 1)
     assert sample is not None
-    assert sample.here
+    assert {pair[0] for pair in sample.pairs} == {A2}

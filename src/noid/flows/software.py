@@ -129,11 +129,6 @@ class SoftwareDatapath:
         watch = self.watches.get(local_label)
         return 0 if watch is None else max(watch.received_ns, watch.heard_ns)
 
-    def silence_ns(self, local_label: int, now_ns: int) -> int:
-        """How long packets of a flow have been unanswered; 0 if none are."""
-        watch = self.watches.get(local_label)
-        return 0 if watch is None or not watch.unanswered_ns else now_ns - watch.unanswered_ns
-
     # --- out ------------------------------------------------------------------------------------
 
     def from_host(self, packet: bytes, now_ns: int) -> list[Effect]:

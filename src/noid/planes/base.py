@@ -159,8 +159,5 @@ class DataPlane(Protocol):
     def heard_ns(self, local_label: int) -> int:
         """When a flow last received data or a keepalive, by the same clock; 0 if never."""
 
-    def silence_ns(self, local_label: int) -> int:
-        """How long packets of a flow have been unanswered; 0 if none are."""
-
     def counters(self) -> Counter[PlaneCounter]:
         """The counters so far."""

@@ -268,10 +268,6 @@ class SlowPath:
         """When a flow last received data or a keepalive, by the same clock; 0 if never."""
         return self.datapath.heard_ns(local_label)
 
-    def silence_ns(self, local_label: int) -> int:
-        """How long packets of a flow have been unanswered; 0 if none are."""
-        return self.datapath.silence_ns(local_label, time.monotonic_ns())
-
     def counters(self) -> Counter[PlaneCounter]:
         """The counters so far."""
         return self.counts.copy()

@@ -59,7 +59,6 @@ from noid.roles.reloading import pins_of, policy_of, reloaded, warnings_of
 from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
 from noid.roles.serving import serve_metrics
-from noid.roles.sparse_data import SparseData
 from noid.roles.spreading import Spreading
 from noid.roles.systemd import stub_sockets
 from noid.roles.uplinks import UplinkWatch
@@ -178,7 +177,6 @@ class Daemon:
         self.driver.begin(self.uplinks.watch())
         self.driver.begin(self.expecting.watch(lambda: self.config.host))
         self.driver.begin(self.uplinks.gateways.watch())
-        self.driver.begin(self._sparse_data().watch())
 
     def _raise_descriptors(self) -> None:
         self.descriptors = descriptors.raise_limit()
@@ -279,16 +277,6 @@ class Daemon:
         self.troubles += watch.preferring.open(Path(self.config.state.directory))
         self.control.requests |= watch.requests
         return watch
-
-    def _sparse_data(self) -> SparseData:
-        return SparseData(
-            self.host,
-            latest=self.uplinks.sampling.latest,
-            silence_ns=self.plane.silence_ns,
-            heard_ns=self.plane.heard_ns,
-            wait_s=self.uplinks.measuring.wait_s,
-            handle=self.driver.handle,
-        )
 
     def _dependencies(self, mtu: int) -> PlaneDependencies:
         return PlaneDependencies(

@@ -1,38 +1,41 @@
 # SPDX-License-Identifier: MIT
 """Which pair of locators is measured next, while nothing is suspected.
 
-A context detects by itself, within milliseconds, that the pair in use is silent. So samples go over
-the uplinks that the context does not use. A context is measured about once a second, as the law of
-quiet wants, and so is it by the peer, whose sample shows as much of our uplink. Therefore both ends
-take turns, half a period apart: the end with the lower AID leads, the other follows. If a sample of
-the peer is missing, ours is sent instead of it, and shows whether the uplink is silent.
+An uplink that a context does not use carries no data of it, so requests show whether it works. Each
+end of a context measures about once a second, and a sample of the peer shows as much of our uplink
+as one of ours. Therefore both ends take turns: the end with the lower AID leads, the other follows.
+If a sample of the peer is missing, ours is sent instead of it, and shows whether the uplink is
+silent.
 
-Where data is rare, its silence shows late that the pair in use has failed. Then a request over
-another uplink lets the peer answer over the pair that it uses: one exchange shows both uplinks, and
-the exchange of the other end their other directions.
+While data comes often, a context detects by itself, within milliseconds, that the pair in use is
+silent. Where data is rare, the pair in use is measured, too, when nothing was heard for
+``TURN_NS``. Here both ends take turns as well. So each direction of each uplink is tested after
+``TURN_NS`` and ``GRACE_NS`` at most.
 
 Silent uplinks are not measured so, but more often and in an order of their own, until they answer.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from noid.constants import NEVER
 from noid.control.uplinks import Pair
 from noid.engine.context import Context
 from noid.locators import Locator
 
-TURN_NS: Final = 600_000_000
+TURN_NS: Final = 550_000_000
 """Between a sample of one end and the next one of the other."""
 GRACE_NS: Final = 50_000_000
 """By how much a sample of the peer may be late."""
 PERIOD_NS: Final = 2 * TURN_NS
 """Between two samples of one context."""
-IN_USE_EVERY: Final = 5
+SHARED_NS: Final = 4 * PERIOD_NS
+"""A peer that has not measured the pair in use for this time does not take turns."""
+IN_USE_EVERY: Final = 10
 """So many samples come with one of the pair in use, for its loss and its round trip; then a pair
 that did not answer is measured again, too."""
-APART_NS: Final = 250_000_000
+APART_NS: Final = 100_000_000
 """Between two samples, each of another context."""
 SILENT_INTERVAL_NS: Final = 300_000_000
 """Between two samples of one context over a silent uplink, so that its return is noticed."""
@@ -41,9 +44,6 @@ REST_NS: Final = 5_000_000_000
 When the peer is heard over an uplink that is not in use, the rest ends."""
 TURNS_MAX: Final = 256
 """Contexts whose last sample is remembered; the oldest are forgotten."""
-LOSSY_NS: Final = 60_000_000_000
-"""How long each sample is about one pair alone after one was lost that was about two: else it would
-not be known which of them loses packets."""
 
 
 class Sample(NamedTuple):
@@ -52,31 +52,32 @@ class Sample(NamedTuple):
     Attributes:
         context: which.
         pairs: its pairs.
-        here: whether each answer is to use the pair of its request.
+        is_of_used: whether the pair in use alone is measured, because its data is rare.
     """
 
     context: Context
     pairs: list[Pair]
-    here: bool
+    is_of_used: bool = False
 
 
 @dataclass(slots=True)
 class Turn:
-    """The last sample of a context.
+    """The last samples of a context.
 
     Attributes:
-        ended_ns: when it was answered or given up; 0 if there was none.
+        ended_ns: when the last one was answered or given up; 0 if there was none. It does not
+            change by a sample of the pair in use alone.
+        used_ns: when the last one with the pair in use was; 0 if there was none.
         is_shared: whether the peer had sent one since the sample before.
         missed: a pair that did not answer, and over which the peer has not been heard since.
         rests_until_ns: before this, the context is not measured, unless the peer is heard.
-        lossy_until_ns: before this, each sample is about one pair alone.
     """
 
     ended_ns: int = 0
+    used_ns: int = 0
     is_shared: bool = False
     missed: Pair | None = None
     rests_until_ns: int = 0
-    lossy_until_ns: int = 0
 
 
 class Sampling:
@@ -100,7 +101,7 @@ class Sampling:
         contexts: Iterable[Context],
         now_ns: int,
         silent: Collection[Locator] = (),
-        hears_seldom: Callable[[Context], bool] = lambda _: False,
+        heard_ns: Callable[[int], int] = lambda label: NEVER - PERIOD_NS,
     ) -> Sample | None:
         """The next sample; ``ended`` follows.
 
@@ -108,7 +109,7 @@ class Sampling:
             contexts: those that may be measured; the first whose sample is due is.
             now_ns: the time, by the clock of the engine.
             silent: our locators on silent uplinks.
-            hears_seldom: whether data shows late that the pair in use of a context has failed.
+            heard_ns: when a context last received data or a keepalive, by its F(local).
 
         Returns:
             The sample; None if none is due.
@@ -116,59 +117,70 @@ class Sampling:
         self.due_ns = now_ns + APART_NS
         for context in contexts:
             pairs = _idle_pairs(context, silent, of_silent=self._of_silent)
-            if not pairs and (self._of_silent or context.local_locator in silent):
+            is_used_silent = context.local_locator in silent
+            if not pairs and (self._of_silent or is_used_silent):
                 continue
             turn = self._turns.get(context.local_label, Turn())
-            heard_ns = max((context.history_of(pair).heard_ns for pair in pairs), default=0)
-            due_ns = turn.ended_ns + SILENT_INTERVAL_NS
-            if not self._of_silent:
-                due_ns = _due_ns(context, turn, heard_ns)
-                if heard_ns <= turn.ended_ns:
-                    due_ns = max(due_ns, turn.rests_until_ns)
-            if turn.ended_ns and due_ns > now_ns:
-                self.due_ns = min(self.due_ns, due_ns)
+            due_ns, used_due_ns = self._due_ns(context, turn, pairs), NEVER
+            if not (self._of_silent or is_used_silent):
+                used_due_ns = _used_due_ns(context, turn, heard_ns(context.local_label))
+            if min(due_ns, used_due_ns) > now_ns:
+                self.due_ns = min(self.due_ns, due_ns, used_due_ns)
                 continue
-            self.due_ns = now_ns + APART_NS
-            missed = turn.missed
-            if missed and context.history_of(missed).heard_ns > turn.ended_ns:
-                missed = None
-            is_shared = heard_ns > turn.ended_ns > 0
-            kept = Turn(now_ns, is_shared, missed, lossy_until_ns=turn.lossy_until_ns)
-            self._keep(context, kept)
-            if self._of_silent:
-                return Sample(context, [self._in_rotation(pairs)], here=True)
-            chosen = self._likely(context, pairs, missed)
-            chosen = [pair for pair in chosen if pair[0] not in silent]
-            is_about_both = context.local_locator not in {*silent, *[pair[0] for pair in chosen]}
-            may_be = is_about_both and now_ns >= turn.lossy_until_ns
-            return Sample(context, chosen, here=not (may_be and hears_seldom(context)))
+            self.due_ns = next_ns = now_ns + APART_NS
+            if due_ns > next_ns:
+                self._keep(context, replace(turn, used_ns=now_ns))
+                return Sample(context, [context.pair], is_of_used=True)
+            chosen = self._next_pairs(context, turn, pairs, now_ns)
+            if used_due_ns <= next_ns:
+                chosen.append(context.pair)
+            if not self._of_silent:
+                chosen = [pair for pair in dict.fromkeys(chosen) if pair[0] not in silent]
+            return Sample(context, chosen)
         return None
 
-    def ended(self, context: Context, now_ns: int, missed: Pair | None = None) -> None:
-        """The sample of a context was answered, or given up.
+    def ended(self, sample: Sample, now_ns: int, missed: Pair | None = None) -> None:
+        """A sample was answered, or given up.
 
         Args:
-            context: which.
+            sample: which.
             now_ns: when.
             missed: the pair that did not answer.
         """
-        turn = self._turns.get(context.local_label)
-        if turn is not None:
+        turn = self._turns.get(sample.context.local_label)
+        if turn is None:
+            return
+        if sample.context.pair in sample.pairs:
+            turn.used_ns = now_ns
+        if not sample.is_of_used:
             turn.ended_ns, turn.missed = now_ns, missed or turn.missed
-
-    def lost(self, context: Context, now_ns: int) -> None:
-        """A sample about two pairs was lost, and both work."""
-        turn = self._turns.get(context.local_label)
-        if turn is not None:
-            turn.lossy_until_ns = now_ns + LOSSY_NS
-
-    def latest(self, count: int) -> list[int]:
-        """The contexts that were measured last, by F(local), the latest first."""
-        return list(islice(reversed(self._turns), count))
 
     def rest(self, context: Context, now_ns: int) -> None:
         """Does not measure a context for a while."""
-        self._keep(context, Turn(now_ns, rests_until_ns=now_ns + REST_NS))
+        self._keep(context, Turn(now_ns, now_ns, rests_until_ns=now_ns + REST_NS))
+
+    def _due_ns(self, context: Context, turn: Turn, pairs: Iterable[Pair]) -> int:
+        """When some of these pairs, which a context does not use, are to be measured."""
+        if not turn.ended_ns:
+            return 0
+        if self._of_silent:
+            return turn.ended_ns + SILENT_INTERVAL_NS
+        heard_ns = _heard_ns(context, pairs)
+        due_ns = _due_ns(context, turn, heard_ns)
+        return due_ns if heard_ns > turn.ended_ns else max(due_ns, turn.rests_until_ns)
+
+    def _next_pairs(
+        self, context: Context, turn: Turn, pairs: list[Pair], now_ns: int
+    ) -> list[Pair]:
+        """Those of these pairs that are measured now, and sometimes the pair in use."""
+        missed = turn.missed
+        if missed and context.history_of(missed).heard_ns > turn.ended_ns:
+            missed = None
+        is_shared = _heard_ns(context, pairs) > turn.ended_ns > 0
+        self._keep(context, Turn(now_ns, turn.used_ns, is_shared, missed))
+        if self._of_silent:
+            return [self._in_rotation(pairs)]
+        return self._likely(context, pairs, missed)
 
     def _keep(self, context: Context, turn: Turn) -> None:
         self._turns.pop(context.local_label, None)
@@ -194,6 +206,11 @@ class Sampling:
         return [*chosen, context.pair] if is_all and likely else chosen
 
 
+def _heard_ns(context: Context, pairs: Iterable[Pair]) -> int:
+    """When the peer was last heard over one of these pairs; 0 if never."""
+    return max((context.history_of(pair).heard_ns for pair in pairs), default=0)
+
+
 def _due_ns(context: Context, turn: Turn, heard_ns: int) -> int:
     """When the next sample of a context is due.
 
@@ -209,6 +226,21 @@ def _due_ns(context: Context, turn: Turn, heard_ns: int) -> int:
         return turn.ended_ns + TURN_NS + GRACE_NS
     # Two ends that sample at the same time do not hear each other's samples as such: one is later.
     return turn.ended_ns + PERIOD_NS + (0 if leads else GRACE_NS)
+
+
+def _used_due_ns(context: Context, turn: Turn, data_ns: int) -> int:
+    """When the pair in use is to be measured, by when data was heard.
+
+    The end that measured it last waits a bit for the other one, or longer if that does not measure.
+    """
+    history = context.history_of(context.pair)
+    leads = context.local_aid < context.peer_aid
+    is_ours = turn.used_ns > history.asked_ns or not (turn.used_ns or history.asked_ns or leads)
+    wait_ns = TURN_NS + (GRACE_NS if is_ours else 0)
+    if turn.used_ns > history.asked_ns + SHARED_NS:
+        wait_ns = PERIOD_NS
+    known_ns = max(turn.used_ns, history.heard_ns, data_ns)
+    return max(known_ns + wait_ns, turn.rests_until_ns)
 
 
 def _idle_pairs(context: Context, silent: Collection[Locator], *, of_silent: bool) -> list[Pair]:

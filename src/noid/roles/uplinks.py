@@ -17,7 +17,17 @@ from typing import Any, Final
 from noid.control.reports import context_report
 from noid.control.schema import RequestHandler
 from noid.control.uplink_reports import uplink_report
-from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch, Uplinks
+from noid.control.uplinks import (
+    LOST_MIN,
+    Asked,
+    Change,
+    Health,
+    Pair,
+    Reason,
+    Sighting,
+    Switch,
+    Uplinks,
+)
 from noid.engine.context import Context
 from noid.engine.events import (
     Input,
@@ -36,7 +46,7 @@ from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.measuring import Measuring, Round, both_ways, pair_report, with_peer
 from noid.roles.preferring import Preferring
-from noid.roles.sampling import Sampling
+from noid.roles.sampling import Sample, Sampling
 from noid.text import printable
 
 PEERS_ASKED_MAX: Final = 4
@@ -49,6 +59,9 @@ ASKS_APART_S: Final = 0.1
 """Between two such questions, each because of something that was suspected since the last one."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
+TIMES_FOR_LOSS: Final = 2
+"""So often more for each of the last measurements that was lost, up to ``LOST_MIN``: all of them
+may be lost by chance."""
 ASKED_IN_ALL_MAX: Final = 3
 """So often peers are asked whose answers are lost except over the pair of each request: such a peer
 switches soon, and then its answers tell the directions apart."""
@@ -63,8 +76,6 @@ RECENT_NS: Final = 10_000_000_000
 contexts of others at the peer."""
 ENDS: Final = ("local_aid", "peer_aid")
 """Keys of a request about one context."""
-SELDOM_NS: Final = 100_000_000
-"""Data that comes further apart shows late that the pair in use has failed."""
 MEASURED_OFTEN: Final = frozenset({Reason.SILENT, Reason.INBOUND_SILENT})
 """Reasons for which an uplink is measured often, to detect its recovery."""
 
@@ -276,9 +287,11 @@ class UplinkWatch:
             The contexts that were not judged.
         """
         self.doubters.note_asked(contexts)
+        lost = max((self._lost(one) for context in contexts for one in context.own_set), default=0)
+        times = TIMES_IN_DOUBT + TIMES_FOR_LOSS * min(lost, LOST_MIN)
         there, back = await asyncio.gather(
-            self.measuring.measure(contexts, times=TIMES_IN_DOUBT, in_doubt=True),
-            self.measuring.measure(contexts, times=TIMES_IN_DOUBT, in_doubt=True, here=True),
+            self.measuring.measure(contexts, times=times, in_doubt=True),
+            self.measuring.measure(contexts, times=times, in_doubt=True, here=True),
         )
         found |= {one.label: one for one in back}
         unclear: list[Context] = []
@@ -287,8 +300,6 @@ class UplinkWatch:
             if other.is_answered and not (one.is_answered or is_last):
                 self._suspect_pair_of(context)
                 unclear.append(context)
-            elif not is_last and any(map(self._is_lossy, other.asked.unanswered)):
-                unclear.append(context)  # all three requests may be lost by chance
             else:
                 clear.append(both_ways(one, other))
             if not (one.is_answered or other.is_answered):
@@ -302,16 +313,15 @@ class UplinkWatch:
         recent_ns = now_ns - RECENT_NS
         recent = (one for one in self._in_turn(self.sampling) if self._hears(one, recent_ns))
         silent = self._silent_locators()
-        sample = self.sampling.next_of(recent, now_ns, silent, self._hears_seldom)
+        sample = self.sampling.next_of(recent, now_ns, silent, self.heard_ns)
         if sample is None:
             return
-        context, pairs, here = sample
-        one = await self._measure(context, pairs, here=here)
-        missed = None if self.hurry.is_set() else next(iter(one.unanswered), None)
-        self.sampling.ended(context, time.monotonic_ns(), missed)
+        one = await self._measure(sample, here=True)
+        missed = None if self.suspects else next(iter(one.unanswered), None)
+        self.sampling.ended(sample, time.monotonic_ns(), missed)
         self._count_answers(one)
         if missed:
-            await self._doubt(context, missed, here=here)
+            await self._doubt(sample, missed)
 
     async def _sample_silent(self) -> None:
         """Measures a pair of a silent uplink, to notice its return."""
@@ -319,14 +329,13 @@ class UplinkWatch:
         sample = self.returning.next_of(contexts, time.monotonic_ns(), self._silent_locators())
         if sample is None:
             return
-        context, pairs, _ = sample
-        local = pairs[0][0]
+        local = sample.pairs[0][0]
         uplink = self.uplinks.of(local)
         is_known_one_way = uplink is not None and uplink.reason is Reason.INBOUND_SILENT
         here = local not in self._asked_here
         self._asked_here = (self._asked_here & self._silent_locators()) ^ {local}
-        one = await self._measure(context, pairs, here=here)
-        self.returning.ended(context, time.monotonic_ns())
+        one = await self._measure(sample, here=here)
+        self.returning.ended(sample, time.monotonic_ns())
         if self.hurry.is_set():
             return
         is_answered, is_returned = not one.unanswered, local in one.returned
@@ -334,11 +343,13 @@ class UplinkWatch:
             self._count_answers(one)
         elif not here and is_answered != is_known_one_way:
             # Only one direction has changed: all are asked which.
-            self._suspect(context.local_aid, context.peer_aid)
+            self._suspect(sample.context.local_aid, sample.context.peer_aid)
 
-    async def _measure(self, context: Context, pairs: list[Pair], *, here: bool) -> Round:
-        """One request over each of these pairs, until something is suspected."""
-        (one,) = await self.measuring.measure([context], pairs, times=1, here=here, gives_way=True)
+    async def _measure(self, sample: Sample, *, here: bool) -> Round:
+        """One request over each pair of a sample, until something is suspected."""
+        (one,) = await self.measuring.measure(
+            [sample.context], sample.pairs, times=1, here=here, gives_way=True
+        )
         return one
 
     def _count_answers(self, one: Round) -> None:
@@ -346,36 +357,32 @@ class UplinkWatch:
             if round_trip_ns is not None:
                 self._count(pair[0], round_trip_ns, returned=pair[0] in one.returned)
 
-    async def _doubt(self, context: Context, pair: Pair, *, here: bool) -> None:
+    async def _doubt(self, sample: Sample, pair: Pair) -> None:
         """A sample is not answered. Where some are lost, a second one is tried before peers."""
-        if here and self._is_lossy(pair[0]):
-            one = await self._measure(context, [pair], here=True)
+        context = sample.context
+        if self._lost(pair[0]) >= LOST_MIN:
+            one = await self._measure(sample._replace(pairs=[pair]), here=True)
             round_trip_ns = one.answers[pair]
             if round_trip_ns is not None:
                 returned = pair[0] in one.returned
                 self._count(pair[0], round_trip_ns, is_lost=True, returned=returned)
                 return
-        if not here or pair == context.pair:
+        if pair == context.pair:
             self._suspect_pair_of(context)
-        used = context.pair
         self._suspect(context.local_aid, context.peer_aid)
         back = (await self._ask()).get(context.local_label)
-        if back is None or not back.returns_over(pair):
-            return
-        # If this pair stays silent and others of the uplink answer, the fault is at the peer.
-        if here:
+        if back is not None and back.returns_over(pair):
+            # If this pair stays silent and others of the uplink answer, the fault is at the peer.
             self._count(pair[0], back.answers[pair] or 0, is_lost=True, returned=True)
-        elif back.returns_over(used):
-            self.sampling.lost(context, time.monotonic_ns())
 
     def _suspect_pair_of(self, context: Context) -> None:
         """Lets a context ask its pair in use, before its data shows that this has failed."""
         self.handle(MeasurePairs(context.local_label, (), suspects=True))
 
-    def _is_lossy(self, locator: Locator) -> bool:
-        """Whether some measurements of an uplink were lost lately."""
+    def _lost(self, locator: Locator) -> int:
+        """How many of the last measurements of an uplink were lost."""
         uplink = self.uplinks.of(locator)
-        return uplink is not None and False in uplink.samples
+        return 0 if uplink is None else uplink.samples.count(False)
 
     def _round_trip_ns(self, locator: Locator) -> int:
         uplink = self.uplinks.of(locator)
@@ -391,12 +398,6 @@ class UplinkWatch:
 
     def _hears(self, context: Context, since_ns: int) -> bool:
         return self.heard_ns(context.local_label) >= since_ns
-
-    def _hears_seldom(self, context: Context) -> bool:
-        """Whether data shows late that the pair in use has failed, and few packets are lost."""
-        if self._hears(context, time.monotonic_ns() - SELDOM_NS):
-            return False
-        return not any(self._is_lossy(one) for one in context.own_set)
 
     # --- answers ----------------------------------------------------------------------------------
 

@@ -434,10 +434,6 @@ class FlowTables(SlowPath):
         entry = self.tables["inbound"].find(layout.label_key(local_label))
         return max(layout.heard_ns(entry), super().heard_ns(local_label))
 
-    def silence_ns(self, local_label: int) -> int:
-        """How long packets of a flow have been unanswered; 0 if none are."""
-        return self.segments.silence_ns(local_label)
-
     def completed(self, event: UnansweredPacket) -> UnansweredPacket:
         """The event, with what the programs know of its flow."""
         clock = layout.clock_of(*self.segments.entries(event.local_label))

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""Two hosts that watch their uplinks, a ping between them, and faults, in virtual time."""
+
+import asyncio
+import contextlib
+import random
+import time
+from typing import Final
+
+from noid.config import HostSection
+from noid.constants import SECOND
+from noid.control.uplinks import Change, Sighting, Uplink
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    CheckData,
+    DataHasCome,
+    Input,
+    MeasurePairs,
+    Output,
+    PairMeasured,
+    PeerDoubts,
+    ProbeStarted,
+    SendControl,
+    Switched,
+    TimePassed,
+)
+from noid.flows.software import Deliver, Effect
+from noid.locators import Locator
+from noid.roles.gateway_search import GatewaySearch
+from noid.roles.local_locators import LocalLocators
+from noid.roles.uplinks import UplinkWatch
+from noid.wire.ipv6 import HEADER_OCTETS, ICMPV6
+from tests.engine.network import A1, A2, B1, B2, DNS_DELAY_NS, Network, Station, packet
+
+UPLINKS: Final = ("up1", "up2")
+ECHO_REQUEST, ECHO_REPLY = b"\x80", b"\x81"
+ECHO_OCTETS: Final = 64
+
+
+class Hosts(Network):
+    """Hosts a and b.
+
+    Args:
+        seed: what is lost.
+        delay_ns: of each packet.
+
+    Attributes:
+        watches: by host.
+        changes: of the uplinks of a, and when.
+        requests: of the measurements of both hosts.
+        messages: of both hosts.
+        loss: the share of packets that are lost.
+    """
+
+    def __init__(self, seed: int, delay_ns: int) -> None:
+        self.watches: dict[Station, UplinkWatch] = {}
+        self.changes: list[tuple[int, Change]] = []
+        self.requests = self.messages = 0
+        self.loss = 0.0
+        self._random = random.Random(seed)
+        self._timers: dict[Station, asyncio.TimerHandle] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+        super().__init__(seed + 1)
+        self.delay_ns = delay_ns
+
+    async def begin(self, interval_s: float, later_s: float) -> None:
+        """Establishes a context by a ping of a, and watches; b begins later."""
+        self.resolve(self.a, self.b)
+        self._tasks.append(self._loop.create_task(self._ping(interval_s)))
+        await asyncio.sleep(0.2)
+        for station in self.stations:
+            watch = self.watches[station] = self._watch_of(station)
+            self._tasks.append(self._loop.create_task(watch.watch()))
+            await asyncio.sleep(later_s)
+
+    async def end(self) -> None:
+        """Cancels everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def uplink(self, *, is_used: bool) -> Uplink:
+        """The uplink of a that the context uses, or the other one."""
+        used = self.a.context.local_locator
+        locator = next(one for one in (A1, A2) if (one == used) is is_used)
+        uplink = self.watches[self.a].uplinks.of(locator)
+        assert uplink is not None
+        return uplink
+
+    def cut(self, locator: Locator, fault: str) -> None:
+        """The provider of a locator of a fails: in both directions, or to a, or from a."""
+        if fault == "silent":
+            self.kill_provider(1 if locator == A1 else 2)
+        for peer in (B1, B2):
+            self.dead.add((peer, locator) if fault == "one-way" else (locator, peer))
+
+    def _watch_of(self, station: Station) -> UplinkWatch:
+        def changed(change: Change) -> None:
+            if station is self.a:
+                self.changes.append((time.monotonic_ns(), change))
+
+        watch = UplinkWatch(
+            station.host,
+            LocalLocators(HostSection()),
+            handle=lambda event: self._handle(station, event),
+            compare=lambda: None,
+            heard_ns=station.datapath.heard_ns,
+            changed=changed,
+            switched=lambda switch: None,
+            gateways=GatewaySearch(contextlib.nullcontext, ask=lambda *_: None),
+        )
+        both = zip(UPLINKS, station.locators, strict=True)
+        watch.uplinks.see([Sighting(name, True, True, (one,)) for name, one in both], time.time())
+        return watch
+
+    async def _ping(self, interval_s: float) -> None:
+        while True:
+            echo = ECHO_REQUEST + bytes(ECHO_OCTETS - 1)
+            self.ulp_sends(self.a, packet(A1, B1, echo, protocol=ICMPV6))
+            await asyncio.sleep(interval_s)
+
+    def _handle(self, station: Station, event: Input) -> None:
+        if isinstance(event, MeasurePairs):
+            self.requests += len(event.pairs)
+        self.give(station, event)
+
+    # --- what the network does later in virtual time -------------------------------------------
+
+    def give(self, station: Station, event: Input) -> list[Output]:
+        """Passes an event to an engine, and its reports to the watch of that host."""
+        self.now_ns = time.monotonic_ns()
+        outputs = super().give(station, event)
+        station.outputs.clear()
+        watch = self.watches.get(station)
+        for output in outputs:
+            if watch and isinstance(output, PairMeasured | PeerDoubts | ProbeStarted | Switched):
+                watch.take(output)
+        self._arm(station)
+        return outputs
+
+    def _arm(self, station: Station) -> None:
+        if (timer := self._timers.pop(station, None)) is not None:
+            timer.cancel()
+        deadline = station.host.deadline()
+        if deadline is not None:
+            self._timers[station] = self._loop.call_at(
+                deadline.at_ns / SECOND, self.give, station, TimePassed()
+            )
+
+    def carry_out(self, station: Station, output: Output) -> None:
+        """Does what an engine says, and answers later what it asks."""
+        match output:
+            case SendControl():
+                self.messages += 1
+                self.put(output.packet)
+            case AskDns():
+                answer = AnswerArrived(output.question, self.answer(station, output.question))
+                self._loop.call_later(DNS_DELAY_NS / SECOND, self.give, station, answer)
+            case CheckData():
+                self._loop.call_later(output.wait_ns / SECOND, self._check_data, station, output)
+            case _:
+                super().carry_out(station, output)
+
+    def _check_data(self, station: Station, check: CheckData) -> None:
+        if station.datapath.received_ns(check.local_label) > check.since_ns:
+            self.give(station, DataHasCome(check.local_label))
+
+    def put(self, packet: bytes) -> None:
+        """A packet onto the wire, unless it is lost."""
+        if self._random.random() >= self.loss:
+            self._loop.call_later(self.delay_ns / SECOND, self.arrive, packet)
+
+    def arrive(self, packet: bytes) -> None:
+        """A packet reaches a host, if its pair works."""
+        self.now_ns = time.monotonic_ns()
+        self.trace.clear()
+        super().arrive(packet)
+
+    def ulp_sends(self, station: Station, packet: bytes) -> None:
+        """A program sends a packet."""
+        self.now_ns = time.monotonic_ns()
+        super().ulp_sends(station, packet)
+
+    def follow(self, station: Station, effects: list[Effect]) -> None:
+        """Carries out what the packet path says, and answers echo requests."""
+        super().follow(station, effects)
+        for effect in effects:
+            if isinstance(effect, Deliver) and effect.packet[HEADER_OCTETS:][:1] == ECHO_REQUEST:
+                reply = ECHO_REPLY + bytes(ECHO_OCTETS - 1)
+                ends = Locator(effect.packet[24:40]), Locator(effect.packet[8:24])
+                self._loop.call_soon(self.ulp_sends, station, packet(*ends, reply, protocol=ICMPV6))
