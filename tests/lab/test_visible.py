@@ -17,7 +17,7 @@ from noid.control.client import ask
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS
-from noid.roles.expecting import STARTING_S
+from noid.roles.expecting import BOOTING_S
 from noid.roles.uplinks import RECENT_NS
 from noid.state import known_uplinks
 from tests.lab.conversations import establish_context, restart_daemons, tcp
@@ -132,7 +132,7 @@ def test_a_provider_that_is_down_at_the_start_is_reported_once(
     known = lab.directory / "a-state" / known_uplinks.FILE_NAME
     assert known.parent == Path(load_config(config).state.directory)
     if is_remembered:
-        lab.wait_for("the uplinks are stored", known.exists, STARTING_S + WITHIN_S)
+        lab.wait_for("the uplinks are stored", known.exists, BOOTING_S + WITHIN_S)
         assert name in known.read_text(encoding="utf-8")
     events = script_that_keeps_events(lab)
 
@@ -153,7 +153,7 @@ def test_a_provider_that_is_down_at_the_start_is_reported_once(
         lab.wait_for(
             "the uplink is down",
             lambda: name in lab.status("a")["uplinks_down"],
-            STARTING_S + WITHIN_S,
+            BOOTING_S + WITHIN_S,
         )
         assert uplinks(lab)[name]["reason"] == "interface_down"
         assert f'noid_uplink_state{{state="down",uplink="{name}"}} 1.0' in metrics(lab)

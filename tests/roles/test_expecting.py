@@ -12,7 +12,14 @@ import pytest
 from noid.config import HostSection
 from noid.control.uplinks import Change, Health, Reason, Sighting, Uplinks
 from noid.locators import format_locator, parse_locator
-from noid.roles.expecting import MISSING_MAX_S, WRITTEN_AGAIN_S, Expecting
+from noid.roles.expecting import (
+    BOOTING_S,
+    MISSING_MAX_S,
+    STARTING_S,
+    WRITTEN_AGAIN_S,
+    Expecting,
+    patience_s,
+)
 from noid.state import known_uplinks
 from noid.state.known_uplinks import FILE_NAME, OCTETS_MAX, keep_uplinks, load_uplinks
 from tests.engine.network import A1, A2
@@ -233,3 +240,9 @@ def test_as_many_as_may_be_known_fit_into_the_file(tmp_path: Path) -> None:
     }
     keep_uplinks(tmp_path, known)
     assert load_uplinks(tmp_path) == (known, "")
+
+
+def test_only_while_the_host_starts_uplinks_may_take_long() -> None:
+    assert patience_s(0.0) == BOOTING_S
+    assert patience_s(BOOTING_S - 2 * STARTING_S) == 2 * STARTING_S
+    assert patience_s(10 * BOOTING_S) == STARTING_S

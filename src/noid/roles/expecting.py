@@ -22,9 +22,13 @@ from noid.errors import PlatformError
 from noid.locators import SUBNET_OCTETS, Locator, parse_locator
 from noid.state.known_uplinks import KnownUplink, keep_uplinks, known_uplink, load_uplinks
 
-STARTING_S: Final = 60.0
-"""How long after the start an uplink may take to get its addresses: noid starts before the network
-of the host, and PPPoE, LTE and the spanning tree of a bridge take long."""
+BOOTING_S: Final = 60.0
+"""How long after the start of the host an uplink may take to get its addresses: noid starts before
+the network of the host, and PPPoE, LTE and the spanning tree of a bridge take long."""
+STARTING_S: Final = 1.0
+"""How long after the start of noid, at least: the network may have been restarted with it."""
+KEPT_APART_S: Final = 10.0
+"""How often it is looked whether uplinks are to be written."""
 MISSING_MAX_S: Final = 7 * 86_400.0
 """An uplink that is missing for longer is not known to the next daemon."""
 WRITTEN_AGAIN_S: Final = 86_400.0
@@ -40,7 +44,7 @@ class Expecting:
     Args:
         uplinks: those there are; missing ones are added.
         changed: is called when missing ones were added.
-        starting_s: how long uplinks may take to appear after the start.
+        starting_s: how long uplinks may take to appear; without it, as said in ``BOOTING_S``.
     """
 
     def __init__(
@@ -48,10 +52,12 @@ class Expecting:
         uplinks: Uplinks,
         changed: Callable[[], object],
         *,
-        starting_s: float = STARTING_S,
+        starting_s: float | None = None,
     ) -> None:
         self.uplinks = uplinks
         self.changed = changed
+        if starting_s is None:
+            starting_s = patience_s(time.clock_gettime(time.CLOCK_BOOTTIME))
         self.starting_s = starting_s
         self.directory: Path | None = None
         self._found: dict[str, KnownUplink] = {}
@@ -82,7 +88,7 @@ class Expecting:
         self.expect(host())
         while True:
             await self.keep(time.time())
-            await asyncio.sleep(self.starting_s)
+            await asyncio.sleep(KEPT_APART_S)
 
     def expect(self, host: HostSection) -> None:
         """Adds the interfaces that are named without a glob, and removes uplinks not named."""
@@ -140,6 +146,11 @@ class Expecting:
             name=name, interface=interface, locators=locators, since_s=now_s, is_there=False
         )
         self.uplinks.by_name.setdefault(name, missing)
+
+
+def patience_s(since_boot_s: float) -> float:
+    """How long uplinks may take to appear after a start of noid so long after that of the host."""
+    return max(STARTING_S, BOOTING_S - since_boot_s)
 
 
 def _is_named(host: HostSection, uplink: Uplink) -> bool:
