@@ -310,8 +310,11 @@ class UplinkWatch:
     async def _sample(self) -> None:
         """Measures a pair of a context; if that is not answered, asks peers over all of theirs."""
         now_ns = time.monotonic_ns()
-        recent_ns = now_ns - RECENT_NS
-        recent = (one for one in self._in_turn(self.sampling) if self._hears(one, recent_ns))
+        recent = (
+            one
+            for one in self._in_turn(self.sampling)
+            if self.heard_ns(one.local_label) >= now_ns - RECENT_NS
+        )
         silent = self._silent_locators()
         sample = self.sampling.next_of(recent, now_ns, silent, self.heard_ns)
         if sample is None:
@@ -395,9 +398,6 @@ class UplinkWatch:
         self._report(
             self.uplinks.sample(locator, round_trip_ns, now_s, is_lost=is_lost, returned=returned)
         )
-
-    def _hears(self, context: Context, since_ns: int) -> bool:
-        return self.heard_ns(context.local_label) >= since_ns
 
     # --- answers ----------------------------------------------------------------------------------
 
