@@ -310,11 +310,8 @@ class UplinkWatch:
     async def _sample(self) -> None:
         """Measures a pair of a context; if that is not answered, asks peers over all of theirs."""
         now_ns = time.monotonic_ns()
-        recent = (
-            one
-            for one in self._in_turn(self.sampling)
-            if self.heard_ns(one.local_label) >= now_ns - RECENT_NS
-        )
+        since_ns, in_turn = now_ns - RECENT_NS, self._in_turn(self.sampling)
+        recent = (one for one in in_turn if self.heard_ns(one.local_label) >= since_ns)
         silent = self._silent_locators()
         sample = self.sampling.next_of(recent, now_ns, silent, self.heard_ns)
         if sample is None:
