@@ -27,6 +27,7 @@ from noid.errors import ConfigError, PlatformError, UsageError
 from noid.host import precise
 from noid.roles import logs
 from noid.roles.border_record import EVENTS_MAX
+from noid.roles.collecting import paused
 from noid.text import duration, json_line, printable
 
 PRIVATE: Final = 0o077
@@ -113,8 +114,9 @@ def run_border(arguments: argparse.Namespace) -> int:
 
     async def run() -> None:
         # Imported here: only a daemon needs it.
-        from noid.roles.border import Border
-        from noid.roles.border_record import Record
+        with paused():
+            from noid.roles.border import Border
+            from noid.roles.border_record import Record
 
         reporting = asyncio.create_task(logs.report_suppressed(limit))
         read, record = partial(load_border_config, path), Record()

@@ -17,6 +17,7 @@ from noid.control.client import listens
 from noid.errors import UsageError
 from noid.host import precise
 from noid.roles import logs
+from noid.roles.collecting import paused
 from noid.roles.guardian import stand_guard
 
 PRIVATE = 0o077
@@ -60,9 +61,10 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     config = read()
     os.umask(PRIVATE)
     limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
-    if config.plane.may_be_in_kernel:
-        stand_guard(config)
+    dismiss = stand_guard(config) if config.plane.may_be_in_kernel else None
     precise.run(_run(config, limit, read))
+    if dismiss is not None:
+        dismiss()
     return 0
 
 
@@ -94,7 +96,8 @@ def _files_left(config: Config) -> list[Path]:
 
 async def _run(config: Config, limit: logs.LineLimit, read_again: Callable[[], Config]) -> None:
     # Imported here: only a daemon needs it, and it would delay other commands by half a second.
-    from noid.roles.host import Daemon
+    with paused():
+        from noid.roles.host import Daemon
 
     reporting = asyncio.create_task(logs.report_suppressed(limit))
     try:

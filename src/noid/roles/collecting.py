@@ -23,6 +23,16 @@ OBJECTS_SPARE: Final = 50_000
 
 
 @contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """During the block, nothing is collected; for imports, which make many objects that stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextlib.contextmanager
 def survivors_frozen(contexts: Callable[[], int]) -> Iterator[None]:
     """During the block, full collections examine only what is new since the one before.
 
