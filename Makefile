@@ -2,7 +2,7 @@
 # noid: everything a newcomer types. Needs root, Debian and Python 3.11 or newer.
 #
 #   make demo    installs what is missing and shows a connection outlive its provider
-#   make test    installs what is missing and runs every check: make test WORKERS=1 LABS=1
+#   make test    installs what is missing and runs every check: make test WORKERS=1
 #   make check   lint, types and the pure tests; without root
 #   make lint    format, lint and types alone
 #   make help    lists these targets
@@ -24,10 +24,8 @@ READY := $(VENV)/.ready
 # Each daemon of a lab would compile noid anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# How many processes run the tests that can run beside others.
-WORKERS ?= 3
-# The same for labs with daemons that wait for each other.
-LABS ?= 2
+# How many processes run the tests that can run beside others: labs wait most of the time.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
 PYTEST = $(BIN)/pytest --durations=20
 FILES = --dist loadfile --no-loadscope-reorder
 COUNT ?= 100000
@@ -38,15 +36,13 @@ SEED ?= 1
 demo: debian $(RUNS)
 	$(BIN)/noid lab demo
 
-# A file is run by one process. First what is not a lab, and labs that wait for nothing; then the
-# other labs; then, one test at a time, what measures time or needs the machine for itself ("alone").
-# A later part runs also if a test has failed, and not if the run was interrupted.
+# A file is run by one process. Last, one test at a time, what measures time or needs the machine for
+# itself ("alone"): also if another test has failed, and not if the run was interrupted.
 test: lint debian
 	@scripts/make-debian-13
 	status=0; \
-	  $(PYTEST) -n $(WORKERS) $(FILES) -m "not alone and (not lab or beside)" || status=$$?; [ $$status -le 1 ] || exit $$status; \
-	  $(PYTEST) -n $(LABS) $(FILES) -m "lab and not beside and not alone" || status=$$?; [ $$status -le 1 ] || exit $$status; \
-	  $(PYTEST) -m alone || status=$$?; exit $$status
+	  $(PYTEST) -n $(WORKERS) $(FILES) -m "not alone" || status=$$?; [ $$status -le 1 ] || exit $$status; \
+	  $(PYTEST) -m alone $$(grep -rl --include='test_*.py' mark.alone tests) || status=$$?; exit $$status
 
 # What needs no root and no Debian packages.
 check: lint

@@ -18,22 +18,15 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-BESIDE = (
-    *("dns", "doctor", "host", "setup", "state", "test_leftovers.py", "planes/test_senders.py"),
-    *("attacks/test_pins.py", "attacks/test_state_files.py"),
-    *("lab/test_faults.py", "lab/test_kernel_refusals.py", "lab/test_names_resolve.py"),
-    *("lab/test_refusals.py", "lab/test_reload.py", "lab/test_sites.py", "lab/test_topology.py"),
-    "lab/test_variants.py",
-)
-"""Where labs and networks have no two daemons whose answers to each other are waited for."""
 LONG = (
-    *("guide/test_readme.py", "packaging/test_deb.py", "guide/test_recipes.py"),
-    *("bench/test_bench.py", "packaging/test_units.py", "packaging/test_wheel.py"),
-    *("lives/test_open_and_close.py", "sweep/test_sweep.py", "lab/test_sites.py"),
-    *("setup", "doctor/test_fixes.py", "sim/test_outage.py", "reverts", "sim_explore"),
-    *("lab/test_transport.py", "lab/test_rewriting.py", "lab/test_plain.py"),
-    *("lab/test_clean_up.py", "lab/field/test_renumbering.py", "lab/test_doctor.py"),
-    "lab/test_border.py",
+    *("packaging/test_deb.py", "guide/test_recipes.py", "packaging/test_units.py"),
+    *("lab/test_visible.py", "lab/test_transport.py", "lab/test_plain.py", "lab/test_clean_up.py"),
+    *("lives/test_open_and_close.py", "bench/test_bench.py", "lab/test_doctor.py"),
+    *("interop/test_alone.py", "setup/test_setup.py", "lab/test_border_takes_over.py"),
+    *("guide/test_readme.py", "packaging/test_wheel.py", "lab/test_ordinary_hosts.py"),
+    *("lab/test_border.py", "lab/test_rewriting.py", "lab/field/test_renumbering.py"),
+    *("sweep", "reverts", "setup", "doctor/test_fixes.py", "lab/test_capture.py"),
+    *("lab/test_sites.py", "guide", "sim_explore", "sim/test_outage.py", "lab", "interop"),
 )
 """What takes longest begins first, so that at the end no process works while others have ended."""
 WORKER = "worker-"
@@ -51,10 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    beside, long = ([Path(__file__).parent / one for one in names] for names in (BESIDE, LONG))
-    for item in items:
-        if any(map(item.path.is_relative_to, beside)):
-            item.add_marker(pytest.mark.beside)
+    long = [Path(__file__).parent / one for one in LONG]
     items.sort(key=lambda item: [not item.path.is_relative_to(place) for place in long])
 
 
