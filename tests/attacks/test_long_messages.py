@@ -7,6 +7,7 @@ nothing of that length is read record by record, and programs get answers as wit
 
 import struct
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -122,14 +123,14 @@ def record(owner: bytes, rdata: bytes) -> bytes:
     return owner + head + rdata
 
 
-LONG = {
-    "addresses": response(
+LONG: dict[str, Callable[[], tuple[Query, bytes]]] = {
+    "addresses": lambda: response(
         NAME, "AAAA", rrset(NAME, "AAAA", *(f"2001:db8::{one:x}" for one in range(1, 2_301)))
     ),
-    "names of many labels": pointing(3_000, owners=False),
-    "owners of many labels": pointing(3_000, owners=True),
-    "strings": response(NAME, "TXT", rrset(NAME, "TXT", " ".join(['""'] * 60_000))),
-    "aliases": response(
+    "names of many labels": lambda: pointing(3_000, owners=False),
+    "owners of many labels": lambda: pointing(3_000, owners=True),
+    "strings": lambda: response(NAME, "TXT", rrset(NAME, "TXT", " ".join(['""'] * 60_000))),
+    "aliases": lambda: response(
         NAME,
         "AAAA",
         *(rrset(NAME if not one else f"c{one}", "CNAME", f"c{one + 1}.") for one in range(15)),
@@ -141,7 +142,7 @@ LONG = {
 
 @pytest.mark.parametrize("name", LONG)
 def test_the_time_to_read_an_answer_grows_with_its_octets_alone(name: str) -> None:
-    query, octets = LONG[name]
+    query, octets = LONG[name]()
     lines = 0
 
     def count(frame: FrameType, event: str, argument: object) -> "TraceFunction":
@@ -160,7 +161,7 @@ def test_the_time_to_read_an_answer_grows_with_its_octets_alone(name: str) -> No
 
 def test_of_thousands_of_names_some_are_read() -> None:
     """As many as are looked at."""
-    query, octets = LONG["names of many labels"]
+    query, octets = LONG["names of many labels"]()
     found = read_answer(query, query.name, octets)
     assert found is not None
     assert len(found.names) == RECORDS_MAX

@@ -2,18 +2,16 @@
 """The tests bite: each deliberate defect, planted in a copy of the package, is noticed."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import noid
 from tests.defects.table import DEFECTS, Defect
+from tests.reverts.play import copy_to
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCE = Path(noid.__file__).parent
 FAILED = 1
 """What pytest exits with when a test failed, and not when one was not there or broke down."""
 
@@ -21,9 +19,7 @@ FAILED = 1
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package, in a directory of its own."""
-    package = tmp_path_factory.mktemp("copy") / "noid"
-    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    return package
+    return copy_to(tmp_path_factory.mktemp("copy"))
 
 
 def run_tests(package: Path, *tests: str) -> subprocess.CompletedProcess[str]:

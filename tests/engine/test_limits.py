@@ -3,7 +3,8 @@
 
 import ast
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -102,39 +103,43 @@ ENDINGS = ("_MAX", "_MIN", "_TIME", "_LIFETIME", "_BURST", "_PER_SECOND", "_BUCK
 A3 = parse_locator("2001:db8:3:a::a")
 
 
-def names_in(path: Path) -> set[str]:
-    """Every name that a file's code mentions."""
-    tree = ast.walk(ast.parse(path.read_text()))
-    return {node.id for node in tree if isinstance(node, ast.Name)}
+def mentioned(names: set[str], paths: Iterable[Path]) -> set[str]:
+    """Those names that the code of files mentions."""
+    found: set[str] = set()
+    for path in paths:
+        text = path.read_text()
+        if any(name in text for name in names - found):
+            nodes = ast.walk(ast.parse(text))
+            found |= names.intersection(one.id for one in nodes if isinstance(one, ast.Name))
+    return found
 
 
-def limits() -> Iterator[str]:
+def limits() -> set[str]:
     """Names of numbers that the code of another file, or of their own, obeys."""
-    files = [path for pattern in LIMITING for path in sorted(SOURCE.glob(pattern))]
-    obeyed = {
-        name
-        for path in SOURCE.rglob("*.py")
-        if path.name != "constants.py" and "lab" not in path.parts
-        for name in names_in(path)
-    }
-    for path in files:
+    found: set[str] = set()
+    for path in (path for pattern in LIMITING for path in SOURCE.glob(pattern)):
         for node in ast.parse(path.read_text()).body:
             targets = node.targets if isinstance(node, ast.Assign) else []
             targets += [node.target] if isinstance(node, ast.AnnAssign) else []
-            for target in targets:
-                name = target.id if isinstance(target, ast.Name) else ""
-                if name.endswith(ENDINGS) and name in obeyed:
-                    yield name
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            found |= {name for name in names if name.endswith(ENDINGS)}
+    code = SOURCE.rglob("*.py")
+    obeying = (one for one in code if one.name != "constants.py" and "lab" not in one.parts)
+    return mentioned(found, obeying)
 
 
-TESTED = {
-    name for path in Path(__file__).parent.parent.rglob("test_*.py") for name in names_in(path)
-}
+LIMITS = limits()
 
 
-@pytest.mark.parametrize("limit", sorted(set(limits())))
+@cache
+def named_by_tests() -> set[str]:
+    """Those that a test names."""
+    return mentioned(LIMITS, Path(__file__).parent.parent.rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("limit", sorted(LIMITS))
 def test_a_limit_that_is_obeyed_is_named_by_a_test(limit: str) -> None:
-    assert limit in TESTED, f"{limit} has no test that reaches it"
+    assert limit in named_by_tests(), f"{limit} has no test that reaches it"
 
 
 # --- setting up -----------------------------------------------------------------------------------

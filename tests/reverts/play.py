@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Plants a revert in a copy of the package, and plays a family until a law notices."""
 
+import compileall
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import noid
 from tests.reverts.table import Revert
@@ -46,9 +48,10 @@ class Verdict:
 
 
 def copy_to(directory: Path) -> Path:
-    """A copy of the package in a directory."""
+    """A copy of the package in a directory, compiled; a module that is edited is compiled anew."""
     package = directory / "noid"
     shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(package, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
     return package
 
 
