@@ -10,19 +10,24 @@ import dns.message
 from noid.constants import Codepoints
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.resolver import port as room
+from noid.resolver.resolvers import TOTAL_S
 from noid.resolver.upstream import Upstream
 from tests.dns.conftest import Handle, Pretend, locators, response
 
 SOCKETS = 8
 QUESTIONS = 64
+PATIENCE_S = 60.0
+"""A busy machine."""
 
 
-def ask_at_once(handle: Handle, pretend: Pretend) -> tuple[list[Answer], dict[int, int]]:
+def ask_at_once(
+    handle: Handle, pretend: Pretend, total_s: float = TOTAL_S
+) -> tuple[list[Answer], dict[int, int]]:
     """Asks many questions with few sockets: the answers, and how many were left at the least."""
     server = pretend(handle)
 
     async def run() -> tuple[list[Answer], dict[int, int]]:
-        upstream = Upstream([server], Codepoints(), tuple, 0, sockets_max=SOCKETS)
+        upstream = Upstream([server], Codepoints(), tuple, 0, sockets_max=SOCKETS, total_s=total_s)
         left = upstream.resolvers.ports.left
         least = dict(left)
         tasks = [
@@ -42,7 +47,9 @@ def ask_at_once(handle: Handle, pretend: Pretend) -> tuple[list[Answer], dict[in
 
 def test_at_the_limit_questions_share_ports(pretend: Pretend) -> None:
     answers, least = ask_at_once(
-        lambda query, _: response(query, f"{named(query)} 60 IN AAAA 2001:db8::1"), pretend
+        lambda query, _: response(query, f"{named(query)} 60 IN AAAA 2001:db8::1"),
+        pretend,
+        PATIENCE_S,
     )
     assert {answer.locators for answer in answers} == {locators("2001:db8::1")}
     assert least[socket.SOCK_DGRAM] == 0, "the limit is reached, and not passed"

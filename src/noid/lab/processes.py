@@ -25,8 +25,8 @@ GRACE_S: Final = 3.0
 """Between the request to end and the end without asking."""
 DAEMON_GRACE_S: Final = 30.0
 """The same for a daemon, which has to remove what it installed, on a busy machine."""
-KILL_S: Final = 5.0
-"""For the kernel to carry out a SIGKILL; longer means a process stuck in the kernel."""
+KILL_S: Final = 30.0
+"""For the kernel to carry out a SIGKILL on a busy machine; longer means it is stuck there."""
 START_TICKS_FIELD: Final = 19
 """Index in /proc/PID/stat behind the command, which may itself hold spaces and parentheses."""
 STATE_FIELD: Final = 0
