@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.leftovers import remove_leftovers
-
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile(
@@ -56,6 +54,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     factory = config._tmp_path_factory  # type: ignore[attr-defined] # not public
     directory: Path = factory.getbasetemp()
+    # Imported here: the tests of defects start pytest very often, and need nothing of labs.
+    from tests.leftovers import remove_leftovers
+
     if workers := {int(path.name.removeprefix(WORKER)) for path in directory.glob(f"{WORKER}*")}:
         remove_leftovers(workers, directory)
 
