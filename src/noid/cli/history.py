@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import itertools
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -69,7 +70,10 @@ def print_events(arguments: argparse.Namespace, as_line: Callable[[dict[str, Any
     for event in stream_events(arguments.socket):
         if arguments.json:
             say(json_line(event))
-        elif event["event"] != "monitoring":
+        elif event["event"] == "monitoring":
+            if sys.stdout is not None and sys.stdout.isatty():
+                say("waiting for events; Ctrl-C ends", is_error=True)
+        else:
             now_s = time.time()
             say(f"{clock(event.get('at', now_s), now_s)}  {as_line(event)}")
         finish()

@@ -5,12 +5,16 @@ import argparse
 import os
 import pwd
 import subprocess
-from typing import Any
+from typing import Any, Final
 
 from noid.cli.leaves import add_command
+from noid.cli.output import say
 from noid.cli.places import add_config, configuration
-from noid.errors import PlatformError, UsageError
+from noid.errors import UsageError
 from noid.planes.bpf.plain import bypassing
+
+NOT_FOUND: Final = 127
+NOT_RUN: Final = 126
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +27,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "noid plain --user alice firefox",
         description=(
             "Runs a program whose sockets, and those of its children, bypass the shim: its\n"
-            "packets are sent as without noid. The exit status is that of the program. Needs root."
+            "packets are sent as without noid. The exit status is that of the program, 127 if\n"
+            "there is no such program, or 126 if it cannot be run. Needs root."
         ),
     )
     add_config(plain)
@@ -34,7 +39,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run_plain(arguments: argparse.Namespace) -> int:
-    """Runs the program; returns its exit status, 128 and the signal if one ended it."""
+    """Runs the program; returns its exit status, as env(1), 128 and the signal if one ended it."""
     words = arguments.command[arguments.command[:1] == ["--"] :]
     if not words:
         raise UsageError("name the program: noid plain COMMAND")
@@ -46,7 +51,8 @@ def run_plain(arguments: argparse.Namespace) -> int:
     except LookupError:
         raise UsageError(f"--user: there is no user {arguments.user}") from None
     except OSError as error:
-        raise PlatformError(words[0], error.errno or 0, str(error.strerror)) from None
+        say(f"noid: {words[0]}: {error.strerror}", is_error=True)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN
     return status if status >= 0 else 128 - status
 
 

@@ -43,8 +43,8 @@ class Cause(enum.StrEnum):
 
     # Better pairs [D22] and moved sources [D21].
     BETTER_PAIR = "a better pair may work"
-    OWN_LOCATORS_BETTER = "of our locators others are better"
-    PEER_LOCATORS_BETTER = "of the peer's locators others are better"
+    OWN_LOCATORS_BETTER = "another local locator is better"
+    PEER_LOCATORS_BETTER = "another locator of the peer is better"
     PEER_USES_BETTER_PAIR = "the peer uses a better pair"
     SOURCE_MOVED = "the peer's source moved"
     SOURCE_UNPROVEN = "the peer's source proved nothing"
