@@ -84,7 +84,8 @@ class History(NamedTuple):
     def ask_wait_ns(self) -> int:
         """How long the first UR may stay unanswered before the pair is in doubt."""
         usual_ns = self.round_trip_ns or SILENCE_UNMEASURED // 2
-        return max(usual_ns * 5 // 4, usual_ns + 4 * self.variation_ns, ASK_WAIT_MIN)
+        wait_ns = max(usual_ns * 5 // 4, usual_ns + 4 * self.variation_ns, ASK_WAIT_MIN)
+        return min(wait_ns, SILENCE_MAX)
 
     @property
     def verdict_wait_ns(self) -> int:
@@ -92,7 +93,8 @@ class History(NamedTuple):
         if not self.round_trip_ns:
             return SILENCE_UNMEASURED
         usual_ns = self.round_trip_ns
-        return max(usual_ns * 3 // 2, usual_ns + 4 * self.variation_ns, VERDICT_WAIT_MIN)
+        wait_ns = max(usual_ns * 3 // 2, usual_ns + 4 * self.variation_ns, VERDICT_WAIT_MIN)
+        return min(wait_ns, SILENCE_MAX)
 
     def silence_ns(self, tolerated_ns: int) -> int:
         """T: how long a packet may stay unanswered before another pair is looked for [D20].
@@ -107,11 +109,12 @@ class History(NamedTuple):
         if round_trip_ns <= 0:
             return self
         before_ns = self.round_trip_ns
+        after_ns = smoothed(before_ns, round_trip_ns)
         if not before_ns:
-            return self._replace(round_trip_ns=round_trip_ns)
-        difference_ns = abs(round_trip_ns - before_ns)
+            return self._replace(round_trip_ns=after_ns)
+        difference_ns = min(abs(round_trip_ns - before_ns), SILENCE_MAX)
         return self._replace(
-            round_trip_ns=smoothed(before_ns, round_trip_ns),
+            round_trip_ns=after_ns,
             variation_ns=self.variation_ns + (difference_ns - self.variation_ns) // 4,
         )
 
@@ -128,12 +131,15 @@ def smoothed(before_ns: int, round_trip_ns: int) -> int:
     """The smoothed round-trip time after one more measurement (RFC 6298 §2).
 
     It falls by half of the difference, not by an eighth, because the messages of a set-up take
-    longer than others: much is computed for each.
+    longer than others: much is computed for each. An answer that takes longer than SILENCE_MAX
+    counts as that long. It shows that the daemon of the peer stands still, or that messages are
+    held back, rather than how long the path is.
 
     Args:
         before_ns: the smoothed time so far; 0 if there is none.
         round_trip_ns: the measurement; 0 or less is none.
     """
+    round_trip_ns = min(round_trip_ns, SILENCE_MAX)
     if not before_ns or round_trip_ns <= 0:
         return before_ns or max(0, round_trip_ns)
     return before_ns + (round_trip_ns - before_ns) // (8 if round_trip_ns > before_ns else 2)
