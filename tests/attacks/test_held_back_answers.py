@@ -37,7 +37,6 @@ def delay(station: Station) -> None:
     for pair in itertools.product(own, peer):
         before: History = station.context.history_of(pair)
         station.context.note(pair, before.measured(HELD_NS).measured(HELD_NS))
-    station.host.core.install(station.context)
 
 
 def gap_ns(network: Network) -> int:
