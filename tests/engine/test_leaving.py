@@ -112,6 +112,29 @@ def test_silence_of_a_broken_pair_does_not_delay_the_answer_of_another_pair() ->
     assert network.b.context.peer_locator == A2
 
 
+@pytest.mark.parametrize("waits_ns", [MILLISECOND, 30 * MILLISECOND])
+def test_a_mark_ends_the_wait_for_a_pair_that_is_suspected_already(waits_ns: int) -> None:
+    network = established()
+    network.dead |= {(B1, A1), (A1, B1), (B2, A1), (A1, B2)}
+    network.give(network.b, silence(network.b))
+    network.run(waits_ns)  # asking; in doubt
+    assert path_of(network.b) is (Path.ASKING if waits_ns < DELAY_NS else Path.DOUBTING)
+    network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))
+    network.run(DELAY_NS + MILLISECOND)  # by when b knows
+    network.run(2 * DELAY_NS)  # what b asked at once is answered
+    assert network.b.context.peer_locator == A2
+
+
+def test_a_mark_of_ours_ends_the_wait_for_a_pair_that_is_suspected_already() -> None:
+    network = established()
+    network.dead |= {(B1, A1), (A1, B1), (B2, A1), (A1, B2)}
+    network.give(network.a, silence(network.a))
+    network.run(MILLISECOND)
+    network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))
+    network.run(2 * DELAY_NS)
+    assert network.a.context.local_locator == A2
+
+
 def test_while_no_other_pair_answers_the_pair_in_use_stays() -> None:
     network = established()
     network.dead |= {(A2, B1), (A2, B2)}

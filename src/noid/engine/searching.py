@@ -36,7 +36,7 @@ from noid.engine.core import Core
 from noid.engine.history import Pair
 from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, batch, end, measure, send_probe, want
-from noid.engine.selection import BROKEN, alternatives, better_pairs, is_questioned, standing
+from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.switching import repeat, switch
 from noid.engine.update import next_nonce, request
@@ -107,12 +107,11 @@ def search(
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     if under_way is not None:
         one.probes = under_way.probes  # to better pairs: their answers count
-    one.is_silent = standing(context, context.pair) >= BROKEN
+    one.is_silent = is_broken(context)
     context.search = one
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
-    one.knew_round_trip = context.round_trip_ns > 0
-    one.is_mutual = _is_mutual(context)
+    one.knew_round_trip, one.is_mutual = context.round_trip_ns > 0, _is_mutual(context)
     if told_by_peer and not patient and not is_question:
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
@@ -157,22 +156,26 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
     """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
 
     "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
-    use carries data until a better one answers.
+    use carries data until a better one answers. If it is broken, no answer over it is waited for.
     """
     if not better_pairs(context) or not context.is_settled:
         return
-    one = context.search
-    if one is not None and is_questioned(context):
-        context.late, one = one.probes, None  # there is no evidence against the pair
+    one, ends = context.search, is_broken(context)
+    if one is not None and ends and context.path is Path.DOUBTING:
+        one.is_silent = True
+        if one.found is not None:
+            _use(core, context, one, one.found)
+        return
+    if one is not None and (is_questioned(context) or (ends and context.path is Path.ASKING)):
+        context.late, one = one.probes, Search(why, core.now_ns, one.packet, 0, False)
     elif context.path not in (Path.STEADY, Path.LEAVING):
         return
-    one = one or Search(why, core.now_ns, b"", 0, False)
+    context.search = one = one or Search(why, core.now_ns, b"", 0, False)
     core.turn(context, Path.LEAVING, Cue.MARKS)
     one.untried, one.until_ns = [], core.now_ns + patience_ns
     # Earlier requests get time for an answer.
     wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
     one.batch_at_ns = max(core.now_ns, one.batch_ns + wait_ns)
-    context.search = one
     on_probe_timer(core, context)
 
 
@@ -421,8 +424,7 @@ def confirm(core: Core, context: Context, found: Finding) -> None:
 
 def spare(core: Core, context: Context) -> None:
     """The peer has proven itself: cancels a question for a proof that was not sent yet."""
-    one = context.search
-    if context.path is Path.ASKING and one is not None and not one.asks:
+    if context.path is Path.ASKING and context.search is not None and not context.search.asks:
         end(core, context, Cue.THIS_ANSWERS)
         context.searched_ns = 0
 
@@ -432,9 +434,8 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
 
     Both directions of it are proven, and the pair in use is silent, so no more requests are needed.
     """
-    one = context.search
-    if one is not None and one.told_by_peer and pair != context.pair:
-        _use(core, context, one, Finding(pair, pair[1]))
+    if context.search is not None and context.search.told_by_peer and pair != context.pair:
+        _use(core, context, context.search, Finding(pair, pair[1]))
 
 
 def on_tolerance_timer(core: Core, context: Context) -> None:

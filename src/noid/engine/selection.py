@@ -16,8 +16,6 @@ from noid.engine.state import Path
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 
-BROKEN = (True, 0, 0)
-"""The best standing of a pair of which one end is broken."""
 NEW_MARKS = (Cause.OWN_LOCATORS_BETTER, Cause.PEER_LOCATORS_BETTER)
 """Why a pair is left as soon as its ends are marked."""
 
@@ -37,6 +35,11 @@ def standing(context: Context, pair: Pair) -> tuple[bool, int, int]:
         + bool(peer & LocatorFlag.DEPRECATED or peer_unlisted),
         bool(local & LocatorFlag.BACKUP) + bool(peer & LocatorFlag.BACKUP),
     )
+
+
+def is_broken(context: Context) -> bool:
+    """Whether an end of the pair in use is marked broken."""
+    return standing(context, context.pair)[0]
 
 
 def rank(context: Context, pair: Pair) -> tuple[tuple[bool, int, int], bool, int, int]:

@@ -23,7 +23,7 @@ from noid.engine.history import Pair
 from noid.engine.phases import Update
 from noid.engine.records import Former
 from noid.engine.secrets import equal, keyed_hash
-from noid.engine.selection import BROKEN, better_pairs, standing, unlisted_pairs
+from noid.engine.selection import better_pairs, is_broken, unlisted_pairs
 from noid.engine.state import State, Timer, Trigger
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
@@ -88,7 +88,7 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     pairs = [context.pair, *better_pairs(context)[:1]]
     if context.local_aid in context.own_usable:
         pairs = list(dict.fromkeys([*pairs, (context.local_aid, context.peer_locator)]))
-    if standing(context, context.pair) >= BROKEN:
+    if is_broken(context):
         pairs = [*unlisted_pairs(context)[:UNLISTED_PAIRS_MAX], *reversed(pairs)]
     turn, place = divmod(update.tries - 1, len(pairs))
     history = context.history_of(context.pair)
