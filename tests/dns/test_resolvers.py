@@ -230,7 +230,7 @@ def test_a_resolver_that_is_silent_cannot_be_reached(pretend: Pretend) -> None:
 
 
 async def ask_through_a_dead_provider(mark: int) -> tuple[list[Answer], list[str]]:
-    """Two questions to a resolver that hears only what comes from the second locator."""
+    """Two questions to a resolver that hears only what comes from the locator tried last."""
     sources: list[str] = []
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listening:
         listening.setblocking(False)
@@ -238,7 +238,7 @@ async def ask_through_a_dead_provider(mark: int) -> tuple[list[Answer], list[str
         listening.bind((RESOLVER, 53))
         server = asyncio.create_task(answer_only(listening, ALIVE, sources))
         client = Upstream(
-            [(RESOLVER, 53)], Codepoints(), lambda: locators(DEAD, ALIVE), mark, hedge_s=1.0
+            [(RESOLVER, 53)], Codepoints(), lambda: locators(ALIVE, DEAD), mark, hedge_s=1.0
         )
         questions = [HOST, Question(Kind.LOCATORS, f"again.{NAME}")]
         answers = [await client.ask(question) for question in questions]
@@ -309,8 +309,14 @@ def test_links_take_turns_as_sources() -> None:
     many = locators(*(f"2001:db8:a::{index}" for index in range(1, 10)), ALIVE)
     resolvers = Resolvers([(RESOLVER, 53)], lambda: many, 0)
     assert [path.source for path, _ in resolvers.schedule(None)][:4] == [
-        None, many[0], many[-1], many[1],
+        None, many[-1], many[1], many[2],
     ]  # fmt: skip
+
+
+def test_the_preferred_locator_is_tried_last_since_the_kernel_tries_it_first() -> None:
+    two = locators(DEAD, ALIVE)
+    resolvers = Resolvers([(RESOLVER, 53)], lambda: two, 0)
+    assert [path.source for path, _ in resolvers.schedule(None)][:3] == [None, two[1], two[0]]
 
 
 def test_there_are_no_more_tries_than_the_limit() -> None:

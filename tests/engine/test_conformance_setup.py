@@ -110,7 +110,7 @@ def test_an_unanswered_init_is_sent_over_every_pair_of_locators() -> None:
     network.run(MINUTE)
     headers = [header for header, _ in sent_by(network.a, Code.INIT)]
     pairs = [(header.source, header.destination) for header in headers]
-    assert pairs[:4] == [(A1, B1), (A1, B2), (A2, B1), (A2, B2)]
+    assert pairs[:4] == [(A1, B1), (A2, B2), (A2, B1), (A1, B2)]
     rewritable = [header.next_header == CODEPOINTS.rewritable_first + 6 for header in headers]
     assert rewritable[:8] == [False] * 4 + [True] * 4
 

@@ -180,4 +180,4 @@ def test_a_provisional_context_is_proven_before_everything_is_known() -> None:
     answers(network, [question for question in reverse if question.name != reverse_name(X1)])
     assert not network.b.context.is_provisional
     assert not network.b.context.verification.settled
-    assert network.b.context.pair == (B1, A2)
+    assert network.b.context.pair == (B2, A2)

@@ -5,7 +5,13 @@ import dataclasses
 
 import pytest
 
-from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    MILLISECOND,
+    MINUTE,
+    RETRANSMIT_WAITING,
+    SECOND,
+)
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived
@@ -26,6 +32,7 @@ from tests.engine.network import (
     B1,
     B2,
     CODEPOINTS,
+    DELAY_NS,
     X1,
     Network,
     packet,
@@ -48,11 +55,33 @@ def begun(network: Network) -> Network:
     return network
 
 
+def test_a_provider_of_both_hosts_that_is_dead_is_gone_round_at_the_second_init() -> None:
+    network = Network()
+    network.dead |= {(A1, B1), (A1, B2), (A2, B1), (B1, A1), (B2, A1), (B1, A2)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(RETRANSMIT_WAITING + 4 * DELAY_NS)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.a.context.pair == (A2, B2)
+    assert network.b.delivered[0] == packet(A1, B1), "on the CCR"
+
+
+def test_init_leaves_at_once_by_another_uplink_if_that_of_the_aid_is_known_to_be_down() -> None:
+    network = Network()
+    network.give(network.a, LocatorsChanged((A1, A2), broken=frozenset({A1})))
+    network.dead |= {(A1, B1), (A1, B2), (B1, A1), (B2, A1)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(6 * DELAY_NS)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.b.delivered[0] == packet(A1, B1), "on the CCR"
+
+
 def test_a_packet_that_no_init_carried_goes_on_the_ccr() -> None:
     network = Network()
     network.kill_provider(1)
     begun(network).run(2 * SECOND)
-    assert [one.piggyback for one in plain_on(network, Code.INIT) if one.piggyback] == [SYN]
+    assert not any(one.piggyback for one in plain_on(network, Code.INIT))
     assert {one.piggyback for one in plain_on(network, Code.CCR)} == {SYN}
 
 
@@ -61,8 +90,8 @@ def test_a_packet_is_sent_again_on_ccr_only_if_the_cc_discarded_it(
     flags: Flag, carried: Piggyback | None
 ) -> None:
     network = Network()
-    network.dead = {(A1, B1), (B2, A1)}
-    begun(network).run(300 * MILLISECOND)
+    network.dead = {(A1, B1), (A2, B1), (A2, B2), (B2, A1)}
+    begun(network).run(800 * MILLISECOND)
     (cc,) = plain_on(network, Code.CC)
     cc = dataclasses.replace(cc, flags=flags)
     octets = encode_packet(cc, B2, A1, CODEPOINTS)[40:]

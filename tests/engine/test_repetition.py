@@ -137,7 +137,7 @@ def test_init_is_sent_over_every_pair_for_a_limited_number_of_rounds() -> None:
     network.dead |= WAYS
     network.run(SECOND)
     said = Sayings(network, network.a, Code.INIT).listen(10 * MINUTE)
-    pairs = [(A1, B1), (A1, B2), (A2, B1), (A2, B2)]
+    pairs = [(A1, B1), (A2, B2), (A2, B1), (A1, B2)]
     assert said.pairs == pairs * INIT_ROUNDS_MAX
     assert said.forms == ([PLAIN] * 4 + [REWRITABLE] * 4) * (INIT_ROUNDS_MAX // 2)
 

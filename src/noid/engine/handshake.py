@@ -224,8 +224,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     exchange.peer_token, exchange.peer_key = message.tokens.sender, message.key
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
-    if proven == context.peer_aid:
-        context.aid_proven = True
+    context.aid_proven |= proven == context.peer_aid
     if exchange.tries == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
     core.enter(context, State.CCR_SENT, Trigger.CC, Cause.CC_RECEIVED)
@@ -248,7 +247,8 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     )
     delivered = exchange.carried and not message.flags & Flag.ULP_PACKET_DISCARDED
     # CCR is an answer, but a packet of the ULP is sent only to a proven locator [D38].
-    is_elsewhere = event.source != context.peer_aid and event.source in context.peer_verified
+    is_elsewhere = (event.destination, event.source) != (context.local_aid, context.peer_aid)
+    is_elsewhere &= event.source in context.peer_verified
     if is_elsewhere and not (delivered and exchange.carried == exchange.waiting):
         reply = with_piggyback(core, reply, exchange.waiting)
     exchange.reply = reply, (event.destination, event.source), event.in_slot
@@ -341,8 +341,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if not key or not is_authentic(key, event, message):
         core.drop(Drop.CONF_NOT_AUTHENTIC)
         return
-    if proven == context.peer_aid:
-        context.aid_proven = True
+    context.aid_proven |= proven == context.peer_aid
     # A peer that already had the context sends its sets, and has not taken ours [D12, D39].
     context.untold |= bool(message.sender_locators) and exchange.ccr_tries > 0
     if message.sender_locators:

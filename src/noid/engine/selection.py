@@ -141,16 +141,25 @@ def unlisted_pairs(context: Context) -> list[Pair]:
 def first_contacts(context: Context) -> list[Pair]:
     """The pairs over which INIT is tried, in order [draft §4.4, §7.2; D38].
 
-    "The first INIT message is sent to the destination locator which is the AID." Then follow the
-    other destinations that the DNS has proven, then the other sources too, "as it is retransmitting
-    the INIT message".
+    "The first INIT message is sent to the destination locator which is the AID." Then "a different
+    destination locator should be used", among those that the DNS has proven, and it may be
+    "necessary [...] to try different source locators as well". Each pair has another source than
+    the one before, too: if a provider of both hosts has failed, both ends have to be others. A
+    source that is known to be broken is left out if there are others.
     """
     others = [locator for locator in context.own_set if locator != context.local_aid]
     if len(others) > 1:
         others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
-    locals_: list[Locator] = [context.local_aid, *others]
+    every = (context.local_aid, *others)
+    working = [one for one in every if not context.own_marks_of(one) & LocatorFlag.BROKEN]
+    sources = working or every
     proven = context.peer_verified | {context.peer_aid}
-    return [(local, peer) for local in locals_ for peer in context.peer_set if peer in proven]
+    peers = [locator for locator in context.peer_set if locator in proven]
+    return [
+        (sources[(turn + place) % len(sources)], peer)
+        for turn in range(len(sources))
+        for place, peer in enumerate(peers)
+    ]
 
 
 def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[Locator, ...]:
