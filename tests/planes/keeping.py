@@ -7,7 +7,7 @@ import random
 import subprocess
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -52,14 +52,21 @@ UPLINKS = ["up1", "up2"]
 LOCAL_WITHIN_S = 60.0
 
 
+@dataclass
 class Unwatched:
-    """Uplinks whose health no one watches."""
+    """Uplinks whose health no one watches.
+
+    Attributes:
+        lost: the indexes of the links that are said to be lost.
+    """
+
+    lost: list[int] = field(default_factory=list)
 
     def surveyed(self, survey: Survey) -> None:
         pass
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
-        pass
+        self.lost.append(index)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 
 from noid.counters import PlaneCounter
+from noid.engine.events import LocatorsChanged
 from noid.host.routes import mtu_in
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import libbpf
@@ -29,6 +30,7 @@ from tests.planes.keeping import (
     SECTION,
     UPLINKS,
     Kept,
+    Unwatched,
     attached,
     is_restored,
     keeping,
@@ -41,6 +43,23 @@ from tests.planes.keeping import (
 from tests.waiting import until
 
 BURST, INTERVAL_S = 3, 0.2
+
+
+def test_contexts_leave_a_lost_link_before_its_loss_is_reported(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        uplinks = kept.watching.uplinks
+        assert isinstance(uplinks, Unwatched)
+        kept.events.clear()
+        run("ip link set far1 down")
+        while not kept.events:  # before the loop runs anything else
+            kept.watching.hear()
+        (event,) = kept.events
+        assert isinstance(event, LocatorsChanged)
+        assert event.broken == {AID}
+        assert not uplinks.lost
+        await until(lambda: socket.if_nametoindex("up1") in uplinks.lost)
+
+    keeping(pins, scenario)
 
 
 # --- rules, routes, neighbours --------------------------------------------------------------------

@@ -20,12 +20,8 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.locators import Locator
-from noid.roles.doubters import DOUBTERS_MAX
-from noid.roles.uplinks import (
-    ASKS_APART_S,
-    PEERS_ASKED_MAX,
-    SUSPECTS_MAX,
-)
+from noid.roles.doubters import ASKS_APART_S, DOUBTERS_MAX
+from noid.roles.uplinks import PEERS_ASKED_MAX, SUSPECTS_MAX
 from tests.engine.network import A1, A2, B1, B2, X1, established
 from tests.roles.test_uplinks import (
     Peer,

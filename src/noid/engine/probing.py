@@ -112,10 +112,6 @@ def batch(core: Core, context: Context, one: Search) -> None:
         one.untried[:PROBES_PER_ROUND_MAX],
         one.untried[PROBES_PER_ROUND_MAX:],
     )
-    if not one.batch_ns:
-        first = () if context.path is Path.LEAVING else (context.pair,)
-        aids = context.local_aid, context.peer_aid
-        core.emit(ProbeStarted(*aids, one.why, (*first, *pairs)))
     packet = one.packet if context.path is Path.SEARCHING else b""
     is_cycle = begins and context.path is Path.SEARCHING
     # A peer names the newest of ours that has come: the plain one only if none in the form of data
@@ -130,6 +126,10 @@ def batch(core: Core, context: Context, one: Search) -> None:
         lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
         plain_nonce = plain_nonce or next_nonce(context)
         _probe_plainly(core, context, one, plain_nonce, Flag.HEARS_NOTHING | lost)
+    if not one.batch_ns:  # a report, which does not delay the requests
+        first = () if context.path is Path.LEAVING else (context.pair,)
+        aids = context.local_aid, context.peer_aid
+        core.emit(ProbeStarted(*aids, one.why, (*first, *pairs)))
     one.tried += len(pairs)
     one.batch_ns = core.now_ns
     one.batch_at_ns = core.now_ns + _interval_ns(one)

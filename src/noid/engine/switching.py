@@ -29,12 +29,12 @@ def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes =
         context.left_pair = old
     context.local_locator, context.peer_locator = pair
     context.peer_source = None
-    core.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
     if context.update is not None:  # packets on the former pair may be lost
         core.bring_forward(context, Timer.RETRANSMIT, core.now_ns)
     core.install(context)
     switched(core, context)
     repeat(core, context, packet)
+    core.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))  # packets go first
 
 
 def repeat(core: Core, context: Context, packet: bytes = b"") -> None:

@@ -19,6 +19,10 @@ from noid.roles.measuring import Measuring
 
 DOUBTERS_MAX: Final = 4
 """Peers that are asked at a time; of more, the latest."""
+ASKS_APART_S: Final = 0.1
+"""Between two times that peers are asked, each because of a new suspicion or doubt."""
+ASK_AFTER_S: Final = 0.02
+"""How long after a suspicion they are asked: contexts that look for another pair come first."""
 DOUBT_AGAIN_S: Final = 1.0
 """A peer that doubts a pair is not asked again so soon, as our requests make it doubt, too."""
 
@@ -34,6 +38,11 @@ class Doubters:
         self.labels: deque[int] = deque(maxlen=DOUBTERS_MAX)
         self._asked: frozenset[int] = frozenset()
         self.asked_s = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """How long after a suspicion peers are asked."""
+        return max(ASK_AFTER_S, self.asked_s + ASKS_APART_S - time.monotonic())
 
     def add(self, label: int) -> bool:
         """Takes a peer by the label of its context, unless our requests make it doubt.

@@ -29,6 +29,8 @@ from noid.roles.patience import Patience
 
 SURVEY_DELAY_S = 0.03
 """How long after the first of several changes the host is surveyed."""
+AFTER_LOSS_S = 0.01
+"""How long after a link is lost all is done that can wait until contexts have left the link."""
 INSPECT_INTERVAL_S = 0.5
 """How often that is looked at of which no message tells; also until a survey that failed is tried
 again."""
@@ -98,6 +100,8 @@ class Watching:
         self.changes = NetworkChanges(GATEWAY)
         self._changed = asyncio.Event()
         self._losses = self._stale = 0
+        self._lost: dict[int, bool] = {}
+        self._after_loss: asyncio.TimerHandle | None = None
         self._is_due = self._again = False
         self._compare_at_s = 0.0
         self._report_at_s = 0.0
@@ -110,6 +114,8 @@ class Watching:
         """Ends the subscription to the kernel's messages."""
         asyncio.get_running_loop().remove_reader(self.changes)
         self.changes.close()
+        if self._after_loss is not None:
+            self._after_loss.cancel()
 
     def hear(self) -> None:
         """Acts on what is lost; everything else is for the next survey."""
@@ -140,9 +146,18 @@ class Watching:
         event = self.own.lost(index)
         if event is not None:
             self.handle(event)
-            with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
-                self.network.drop_queued(index)
-        self.uplinks.link_lost(index, is_up=is_up)
+        self._lost[index] = is_up
+        if self._after_loss is None:
+            loop = asyncio.get_running_loop()
+            self._after_loss = loop.call_later(AFTER_LOSS_S, self._finish_losses)
+
+    def _finish_losses(self) -> None:
+        lost, self._lost, self._after_loss = self._lost, {}, None
+        for index, is_up in lost.items():
+            if self.own.links.get(index):
+                with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
+                    self.network.drop_queued(index)
+            self.uplinks.link_lost(index, is_up=is_up)
 
     def _keep_aids_of(self, index: int) -> None:
         """The kernel removes the addresses of a link that is down; packets for AIDs still come."""

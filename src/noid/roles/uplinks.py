@@ -55,8 +55,6 @@ SUSPECTS_MAX: Final = PEERS_ASKED_MAX // 2
 """Of them those whose contexts suspect or left a pair; the others are asked whether it is they."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
-ASKS_APART_S: Final = 0.1
-"""Between two such questions, each because of something that was suspected since the last one."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
 TIMES_FOR_LOSS: Final = 2
@@ -206,7 +204,7 @@ class UplinkWatch:
             orders = [self.sampling, *[self.returning] * bool(self._silent_locators())]
             sampling = min(orders, key=lambda one: one.due_ns)
             if await self._is_hurried((sampling.due_ns - time.monotonic_ns()) / 1e9):
-                await asyncio.sleep(self.doubters.asked_s + ASKS_APART_S - time.monotonic())
+                await asyncio.sleep(self.doubters.wait_s)
                 await self._ask()
             elif sampling is self.returning:
                 await self._sample_silent()
