@@ -4,9 +4,6 @@
 import subprocess
 import sys
 
-import pytest
-
-from noid.cli.plain import NOT_FOUND, NOT_RUN
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
@@ -41,18 +38,3 @@ def test_a_program_that_noid_plain_runs_begins_no_context(lab: Lab) -> None:
         lab.start_daemon("b")
     send(lab)
     lab.wait_for("a context", lambda: lab.contexts("a"), PATIENCE_S)
-
-
-@pytest.mark.parametrize(
-    ("program", "status", "why"),
-    [
-        ("/nonexistent", NOT_FOUND, "No such file or directory"),
-        ("/etc/passwd", NOT_RUN, "Permission denied"),
-    ],
-)
-def test_a_program_that_cannot_be_run_has_the_exit_status_of_env(
-    lab: Lab, program: str, status: int, why: str
-) -> None:
-    config = lab.environment("a")["NOID_CONFIG"]
-    done = lab.run("a", [sys.executable, "-m", "noid", "plain", "--config", config, "--", program])
-    assert (done.returncode, done.stderr) == (status, f"noid: {program}: {why}\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from noid.cli.main import main
+from noid.cli.plain import NOT_FOUND, NOT_RUN
 from noid.config import Config
 from noid.planes.bpf import plain
 from tests.lab.privilege import NOBODY
@@ -59,16 +60,18 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     before, here = groups(), Path("/proc/self/cgroup").read_text()
     assert main(["plain"]) == 1
-    assert main(["plain", "nothing-of-this-name"]) == 1
+    assert main(["plain", "nothing-of-this-name"]) == NOT_FOUND
     assert main(["plain", "--user", "nobody-of-this-name", "true"]) == 1
     (tmp_path / "mounts").write_text("none /proc proc rw 0 0\n")
     monkeypatch.setattr(plain, "MOUNTS", tmp_path / "mounts")
     assert main(["plain", "true"]) == 1
+    monkeypatch.undo()
+    assert main(["plain", str(tmp_path / "mounts")]) == NOT_RUN
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[1] == "noid: nothing-of-this-name: No such file or directory"
     assert "cgroup2 is not available" in lines[3]
-    monkeypatch.undo()
+    assert lines[4].endswith("mounts: Permission denied")
     assert (groups(), Path("/proc/self/cgroup").read_text()) == (before, here)
 
 
