@@ -137,6 +137,14 @@ def test_metrics_are_openmetrics_with_every_counter_and_stay_small() -> None:
     assert len(text) < OCTETS_MAX
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+def test_the_name_of_a_device_may_have_any_octets(is_open: bool) -> None:
+    reports = paths()
+    reports["uplinks"][0]["uplink"] = "up\udcff\n"
+    server = MetricsServer("[::1]:0", Facts(status, lambda: reports))
+    assert rb'uplink="up\\udcff\\n"' in server.text(is_open=is_open)
+
+
 def test_a_border_says_what_works_and_where_prefixes_leave() -> None:
     text = MetricsServer("[::1]:0", BorderFacts(of_a_border)).text().decode()
     families = {one.name: one for one in parsed(text)}

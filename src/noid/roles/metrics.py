@@ -28,6 +28,7 @@ from noid.control.uplinks import Health
 from noid.control.web.server import is_ours
 from noid.counters import CounterName
 from noid.errors import PlatformError
+from noid.text import printable
 
 REQUEST_OCTETS_MAX: Final = 8_192
 REQUEST_WAIT_S: Final = 5.0
@@ -113,7 +114,9 @@ def _counters(status: dict[str, Any]) -> Iterator[Metric]:
                 yield CounterMetricFamily(name, counter.description, counts[counter.identifier])
 
 
-def _uplinks(uplinks: list[dict[str, Any]]) -> Iterator[Metric]:
+def _uplinks(reports: list[dict[str, Any]]) -> Iterator[Metric]:
+    # The name of a device may have octets that are not UTF-8, which a text of metrics cannot have.
+    uplinks = [{**one, "uplink": printable(one["uplink"])} for one in reports]
     states = GaugeMetricFamily(
         "noid_uplink_state", "1 for the state of the uplink", labels=["uplink", "state"]
     )
