@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from noid.lab.waiting import wait_for
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.senders import CODE_AT, SENDERS_MAX, Senders
 from noid.wire import icmpv6, ipv6
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.lab
 
 HERE = parse_locator("2001:db8::1")
 MARK = 0x6D36
+PATIENCE_S = 60.0
+"""A busy machine."""
 
 
 def address(number: int) -> Locator:
@@ -95,7 +98,7 @@ def test_a_long_message_asks_the_path_whatever_an_error_said() -> None:
         )
         assert senders.send(data) == 0
         forge(1280)
-        assert senders.send(data) == 1280
+        wait_for("the error has arrived", lambda: senders.send(data) == 1280, PATIENCE_S)
         assert senders.send(message, is_control=True) == 0
 
     with_senders(scenario)
