@@ -80,13 +80,15 @@ def heard(
     *,
     unasked: bool = False,
     acknowledges: bool = False,
+    requests: bool = False,
     measures: bool = False,
 ) -> None:
     """Notes that an authentic message came from the peer, and over which pair.
 
     Only a message from the locator from which the peer sends its data, or an answer to a request of
     ours, ends the silence of the pair in use: other URs of the peer are about other pairs. A peer
-    measures also while our data does not arrive.
+    measures also while our data does not arrive. A UR ends no silence while the peer has not said
+    on request that data comes: it would put off the next request.
     """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot, measures=measures)
@@ -94,5 +96,6 @@ def heard(
         return
     if acknowledges or event.source in (context.peer_locator, context.peer_source):
         context.alive_ns = core.now_ns
-        core.emit(NoteHeard(context.local_label, unasked))
+        if not requests or not context.history_of(context.pair).unseen:
+            core.emit(NoteHeard(context.local_label, unasked))
         spare(core, context)

@@ -149,7 +149,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         # A repetition proves nothing: an attacker may replay it. The acknowledgement may be lost.
         acknowledge(core, context, event, message, changed=False)
         return
-    heard(core, context, event, measures=bool(message.flags & Flag.ANSWER_HERE))
+    measures = bool(message.flags & Flag.ANSWER_HERE)
+    heard(core, context, event, requests=True, measures=measures)
     notice_doubt(core, context, pair, message.flags)
     if not context.is_verified(event.source) and core.hints.take(context.local_label, core.now_ns):
         put_first(core, context, event.source)
