@@ -35,7 +35,7 @@ from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted, RememberLater
 from noid.engine.history import Pair
 from noid.engine.phases import Probe, Search
-from noid.engine.selection import alternatives, better_pairs
+from noid.engine.selection import alternatives, better_pairs, is_broken
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
 from noid.wire.control import NO_FLAGS, Flag
@@ -137,7 +137,11 @@ def batch(core: Core, context: Context, one: Search) -> None:
 
 def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
     """Sorts all pairs in the order of probing; returns whether they are to be probed now."""
-    others = better_pairs(context) if context.path is Path.LEAVING else alternatives(context)
+    if context.path is Path.LEAVING:
+        others = better_pairs(context)
+        one.backoff = 0 if is_broken(context) else one.cycles  # else the pair carries data
+    else:
+        others = alternatives(context)
     if context.path is Path.DOUBTING and (one.cycles or not others):
         one.batch_at_ns = NEVER  # all were probed; the pair in use gets time to answer
         return False

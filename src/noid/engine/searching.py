@@ -127,9 +127,12 @@ def search(
 
 
 def _is_mutual(context: Context) -> bool:
-    """Whether the peer was last heard over the pair in use, apart from its measurements."""
-    latest_ns = max((one.message_ns for one in context.history.values()), default=0)
-    return context.history_of(context.pair).message_ns >= latest_ns
+    """Whether the peer was last heard over the pair in use alone, apart from its measurements."""
+    others = [one.message_ns for pair, one in context.history.items() if pair != context.pair]
+    others_ns = max(others, default=0)
+    # Just after a switch, messages about several pairs come at once.
+    is_alone = context.history_of(context.pair).message_ns > others_ns + context.round_trip_ns
+    return is_alone or not others_ns
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
@@ -172,7 +175,7 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
         return
     context.search = one = one or Search(why, core.now_ns, b"", 0, False)
     core.turn(context, Path.LEAVING, Cue.MARKS)
-    one.untried, one.until_ns = [], core.now_ns + patience_ns
+    one.untried, one.cycles, one.until_ns = [], 0, core.now_ns + patience_ns
     # Earlier requests get time for an answer.
     wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
     one.batch_at_ns = max(core.now_ns, one.batch_ns + wait_ns)
