@@ -13,7 +13,7 @@ HISTORIES = [decode(line) for line in PLACE.read_bytes().splitlines()]
 SEEDS = {
     "swarm": (93, 96, 156, 343, 645, 968, 1681, 1727, 2844, 2996, 3380, 3677, 5875),
     "healthy": (30, 35, 155),
-    "selective": (19, 20113, 30029),
+    "selective": (19, 20011, 20113, 30029),
     "spelled": (30036,),
     "turning": (5, 18, 24, 47, 49, 123, 147, 210, 233, 391),
     "walk-2x2": (177, 178, 192, 224),

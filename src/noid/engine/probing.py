@@ -80,6 +80,18 @@ def measure(core: Core, context: Context) -> None:
         core.send_on(context, request(core, context, nonce), context.pair, in_slot=True)
 
 
+def is_mutual(context: Context) -> bool:
+    """Whether the peer was last heard over the pair in use, apart from its measurements."""
+    last_ns = context.history_of(context.pair).message_ns
+    # A peer that sends from elsewhere also asks pairs that it does not use.
+    elsewhere_ns = last_ns - context.round_trip_ns
+    return all(
+        one.message_ns <= (elsewhere_ns if pair[1] == context.peer_source else last_ns)
+        for pair, one in context.history.items()
+        if pair != context.pair
+    )
+
+
 def _probe_plainly(
     core: Core, context: Context, one: Search, nonce: int, flags: Flag = NO_FLAGS
 ) -> None:

@@ -34,8 +34,8 @@ from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
-from noid.engine.phases import Finding, Search
-from noid.engine.probing import arm, batch, end, measure, send_probe, want
+from noid.engine.phases import Finding, Probe, Search
+from noid.engine.probing import arm, batch, end, is_mutual, measure, send_probe, want
 from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.switching import repeat, switch
@@ -111,7 +111,7 @@ def search(
     context.search = one
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
-    one.knew_round_trip, one.is_mutual = context.round_trip_ns > 0, _is_mutual(context)
+    one.knew_round_trip, one.is_mutual = context.round_trip_ns > 0, is_mutual(context)
     if told_by_peer and not patient and not is_question:
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
@@ -124,15 +124,6 @@ def search(
     if beside is not None and beside != context.pair:
         send_probe(core, context, one, beside)
     arm(core, context, one)
-
-
-def _is_mutual(context: Context) -> bool:
-    """Whether the peer was last heard over the pair in use alone, apart from its measurements."""
-    others = [one.message_ns for pair, one in context.history.items() if pair != context.pair]
-    others_ns = max(others, default=0)
-    # Just after a switch, messages about several pairs come at once.
-    is_alone = context.history_of(context.pair).message_ns > others_ns + context.round_trip_ns
-    return is_alone or not others_ns
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
@@ -287,6 +278,8 @@ def acknowledged(
         del probes[nonce]
         context.measure(pair, core.now_ns - probe.sent_ns)
     if one is None or probes is not one.probes:
+        if by is None and pair == context.pair:
+            learn_source(core, context, source)
         core.install(context)
         return
     if probe.is_plain:
@@ -356,7 +349,7 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
         return
     is_late = core.now_ns > one.started_ns + context.expected.ask_wait_ns
     # Otherwise the answer may have been late because the peer sends by a pair that was silent.
-    is_missed = one.is_mutual and (is_late or not was_alive)
+    is_missed = one.is_mutual and (is_late or (one.knew_round_trip and not was_alive))
     _learn(core, context, alarms=1, misses=int(is_missed))
     if was_alive and one.silent_ns and one.knew_round_trip:
         # The first request was answered in time, so the silence was harmless. If that answer was
@@ -385,7 +378,9 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
     if pair[0] in context.own_set and context.is_verified(pair[1]):
         if says_so:
             # This goes first: answers to repeated data are lost until the peer has switched.
-            message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
+            nonce = next_nonce(context)
+            context.late = (context.late or {}) | {nonce: Probe(pair, core.now_ns)}
+            message = request(core, context, nonce, flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         switch(core, context, pair, one.why, one.packet)
         # The peer may switch a bit later: its data proves nothing until then.
