@@ -214,8 +214,8 @@ UNPROVEN_TIME: Final = 5 * SECOND
 in use: data may be forged [D41]."""
 ROUTINE_ASKS: Final = 3
 """URs that it leaves unanswered then, or where one was lost lately, before others are
-probed. If it was asked for a proof and no pair answers, it stays: the peer's daemon may have
-stopped, and its kernel goes on [D36]."""
+probed; twice as many where both hold. If it was asked for a proof and no pair answers, it stays:
+the peer's daemon may have stopped, and its kernel goes on [D36]."""
 UNPROVEN_REST: Final = 20 * SECOND
 """After that it is not asked for so long."""
 FOLLOW_ASKS: Final = 3

@@ -88,7 +88,7 @@ def heard(
     Only a message from the locator from which the peer sends its data, or an answer to a request of
     ours, ends the silence of the pair in use: other URs of the peer are about other pairs. A peer
     measures also while our data does not arrive. A UR ends no silence while the peer has not said
-    on request that data comes: it would put off the next request.
+    on request that data comes, unless messages are lost by chance: it would put off the request.
     """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot, measures=measures)
@@ -96,6 +96,7 @@ def heard(
         return
     if acknowledges or event.source in (context.peer_locator, context.peer_source):
         context.alive_ns = core.now_ns
-        if not requests or not context.history_of(context.pair).unseen:
+        history = context.history_of(context.pair)
+        if not requests or not history.unseen or history.misses:
             core.emit(NoteHeard(context.local_label, unasked))
         spare(core, context)

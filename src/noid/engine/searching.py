@@ -218,7 +218,8 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered: asks again, or judges it silent after the last time."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms or one.is_routine else ASKS
-    if (one.is_question or history.misses) and one.asks < ROUTINE_ASKS:
+    is_patient = one.is_routine and history.misses > 0
+    if (one.is_question or history.misses) and one.asks < ROUTINE_ASKS << is_patient:
         # One message may be lost. The peer learns of a suspicion only if all are lost.
         _ask(core, context, one, 1)
         one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
