@@ -308,6 +308,16 @@ def test_a_transient_error_excludes_nothing_and_is_asked_again() -> None:
     assert inquiry.verified == {A1, A2}
 
 
+def test_a_question_that_has_failed_and_is_asked_about_another_name_is_asked_once() -> None:
+    inquiry = Verification(A1, "other.example", (A1, A2))
+    inquiry.begin()
+    inquiry.receive(reverse(A2), UNREACHABLE)
+    inquiry.receive(reverse(A1), names(NAME))
+    assert inquiry.receive(forward(NAME), locators(A1, A2)) == [reverse(A2)]
+    inquiry.receive(reverse(A2), UNREACHABLE)
+    assert inquiry.retry() == [reverse(A2)]
+
+
 def test_a_transient_error_withdraws_nothing_that_was_verified() -> None:
     inquiry = initiator(A1, A2)
     inquiry.begin()

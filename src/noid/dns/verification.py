@@ -162,6 +162,7 @@ class Verification:
     def _ask(self, questions: list[Question]) -> list[Question]:
         fresh = [one for one in dict.fromkeys(questions) if one not in self.open]
         self.open = (*self.open, *fresh)
+        self.failed = tuple(one for one in self.failed if one not in fresh)
         return fresh
 
     def _ask_forward(self, names: list[str]) -> list[Question]:
