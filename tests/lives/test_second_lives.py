@@ -16,11 +16,11 @@ from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
 from noid.locators import Locator, is_global_unicast, parse_locator
-from noid.planes import steering
 from noid.planes.bpf import layout
 from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
+from noid.planes.rules import ours_among
 from noid.planes.uplink import NO_UPLINK
 from tests.contents import attributes
 from tests.dns.conftest import in_network_namespace, ip
@@ -202,7 +202,7 @@ class Life:
             **tables,
             "rows": [device[int.from_bytes((one or bytes(4))[:4], "little")] for one in uplinks],
             "routes": routes,
-            "rules": steering.ours_among(plane.section, self.network.rules()),
+            "rules": ours_among(plane.section, self.network.rules()),
             "addresses": {one: self.network.addresses_on(one) for one in plane.interfaces_of_ours},
             "rows here": attributes(plane.rows, without=frozenset({"uplinks"})),
             "uses": attributes(plane.uses),

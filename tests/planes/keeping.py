@@ -26,10 +26,10 @@ from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.lab.waiting import wait_for
 from noid.locators import Locator, parse_locator
-from noid.planes import steering
 from noid.planes.bpf.limits import LIMITS, Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
+from noid.planes.rules import ours_among
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.tun import TunPlane
 from noid.roles.local_locators import LocalLocators
@@ -199,7 +199,7 @@ def keeping(
             watching.close()
             plane.close()
             list(take_down(plane.section, network))
-            assert not steering.ours_among(plane.section, network.rules())
+            assert not ours_among(plane.section, network.rules())
             network.close()
 
     in_network_namespace(lambda: asyncio.run(play()))
@@ -226,7 +226,7 @@ def set_features(interface: str, features: dict[str, bool]) -> None:
 
 
 def rules(kept: Kept) -> frozenset[Rule]:
-    return steering.ours_among(SECTION, kept.network.rules())
+    return ours_among(SECTION, kept.network.rules())
 
 
 def routes(kept: Kept) -> dict[int, set[PeerRoute]]:

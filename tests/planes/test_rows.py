@@ -13,7 +13,7 @@ from noid.locators import Locator, parse_locator
 from noid.planes.bpf.uses import Uses
 from noid.planes.restored import NAMES_MAX, Restored
 from noid.planes.rows import CUTS_TCP, CUTS_UDP, NO_ROW, SUMMING, Rows, lacks, sums, uplink_of
-from noid.planes.steering import ANY_SOURCE, RULES, ours_among, rules_of
+from noid.planes.rules import ANY_SOURCE, RULES, ours_among, rules_of
 from noid.planes.uplink import (
     CUT_TCP,
     CUT_UDP,

@@ -15,19 +15,15 @@ from noid.host.routes import Difference, PeerRoute, mtu_in
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.limits import LIMITS
-from noid.planes.steering import (
+from noid.planes.rules import (
     ANY_SOURCE,
-    BY_OURS,
-    BY_UPLINK,
-    GATEWAY,
     NO_TABLES,
     RULES_HEEDED_MAX,
-    Steering,
     keep_rules,
     ours_among,
     rules_of,
-    take_down,
 )
+from noid.planes.steering import BY_OURS, BY_UPLINK, GATEWAY, Steering, take_down
 from noid.planes.uplink import ETHERNET, NO_UPLINK, SENDS, Uplink
 from tests.dns.conftest import in_network_namespace, ip
 

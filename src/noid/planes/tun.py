@@ -25,8 +25,9 @@ from noid.planes import steering
 from noid.planes.default_sources import DefaultSources
 from noid.planes.inquiries import Inquiries
 from noid.planes.receivers import receive, receiver
+from noid.planes.rules import NO_TABLES, keep_rules, rules_of
 from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors
-from noid.planes.steering import BY_OURS, NO_TABLES, keep_rules, rules_of
+from noid.planes.steering import BY_OURS
 from noid.wire.slots import m6_next_headers
 
 REFRESH_S = 0.01

@@ -79,7 +79,7 @@ def _hand_back(config: Config) -> None:
         return
     from noid.errors import ShimError
     from noid.host.netlink import HostNetwork
-    from noid.planes.steering import choosing
+    from noid.planes.rules import choosing
 
     network = HostNetwork()
     with contextlib.suppress(ShimError):

@@ -49,8 +49,9 @@ from noid.planes.bpf.reports import event_of
 from noid.planes.bpf.segmenter import Segmenter
 from noid.planes.receivers import divide
 from noid.planes.rows import NO_ROW, sums
+from noid.planes.rules import choosing, keep_rules, rules_of
 from noid.planes.slow_path import PlaneDependencies
-from noid.planes.steering import Steering, choosing, keep_rules, rules_of
+from noid.planes.steering import Steering
 from noid.planes.uplink import ETHERNET, OWN_ROW, RECEIVES, UPLINKS_MAX, Uplink
 
 LOG_NAME = "verifier.log"
