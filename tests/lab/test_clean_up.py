@@ -27,6 +27,14 @@ from tests.lab.conversations import (
     serve_echoes,
     tcp,
 )
+from tests.lab.vpn import (
+    PRIORITIES,
+    await_heeded,
+    lead_into_vpn,
+    lead_past_vpn,
+    make_vpn,
+    run,
+)
 from tests.planes.foreign import hanging
 
 REACHED_WITHIN_S = 30.0
@@ -205,6 +213,29 @@ def test_noid_down_leaves_nothing_while_an_uplink_is_down(
         assert snapshot(lab) == before_down
     finally:
         lab.heal(1)
+    assert_is_as(lab, before)
+
+
+@pytest.mark.parametrize("end", [Lab.stop_daemon, Lab.kill_daemon], ids=["stop", "kill"])
+@pytest.mark.parametrize("priority", list(PRIORITIES.values()), ids=list(PRIORITIES))
+def test_noid_down_leaves_nothing_beside_a_vpn_of_everything(
+    fresh_lab: tuple[Lab, Snapshot, Snapshot], end: Callable[[Lab, str], None], priority: int
+) -> None:
+    lab, before, _ = fresh_lab
+    make_vpn(lab)
+    try:
+        lead_into_vpn(lab, priority)
+        beside = snapshot(lab)
+        lead_past_vpn(lab, priority)
+        in_use(lab)
+        lead_into_vpn(lab, priority)
+        await_heeded(lab)
+        end(lab, "a")
+        noid_down(lab)
+        assert snapshot(lab) == beside
+        lead_past_vpn(lab, priority)
+    finally:
+        run(lab, "ip link del vpn0")
     assert_is_as(lab, before)
 
 

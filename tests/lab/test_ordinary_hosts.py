@@ -22,6 +22,16 @@ from tests.lab.conversations import (
     establish_context,
     tcp,
 )
+from tests.lab.vpn import (
+    IN_VPN,
+    PRIORITIES,
+    VPN_MARK,
+    await_heeded,
+    lead_into_vpn,
+    make_vpn,
+    rules,
+    run,
+)
 
 SLAAC = "2001:db8:1:a:a00:27ff:fe00:1"
 """An address of provider 1 that is not in the DNS."""
@@ -29,9 +39,8 @@ VIRTUAL = "2001:db8:1:a::99"
 TRANSLATED = "2001:db8:99::9"
 """An address of no host."""
 PRIVATE = ("fd00:1::a", "fd00:2::a")
-IN_VPN = "fd77::2"
-VPN_MARK = 51820
 MARK = PlaneSection().mark
+SERVER_PORT = 7002
 RESOLVER = "2001:db8:77::53"
 """An address of no host, as that of a resolver within the VPN."""
 LIFETIMES = "valid_lft 3600 preferred_lft 1800"
@@ -44,11 +53,14 @@ def ordinary_lab(lab_machine: None, request: pytest.FixtureRequest) -> Iterator[
         yield lab
 
 
-def run(lab: Lab, *commands: str) -> None:
-    """Runs commands on host a."""
-    for command in commands:
-        done = lab.run("a", command.split())
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+def begin_context(lab: Lab, host: str, source: str, peer: str) -> None:
+    """Lets a host speak to a peer from an address until a context uses that."""
+
+    def is_used() -> bool:
+        lab.run(host, ["ping", "-c1", "-w20", "-I", source, peer])
+        return any(one["local_aid"] == source for one in lab.contexts(host))
+
+    lab.wait_for("a context uses it", is_used, PATIENCE_S)
 
 
 def test_carrier_loss_is_survived_where_the_kernel_ignores_routes_without_a_carrier(
@@ -85,27 +97,17 @@ def test_a_connection_starts_from_the_address_of_its_uplink_that_the_dns_has(
 
 @pytest.fixture
 def vpn_rule(ordinary_lab: Lab, request: pytest.FixtureRequest) -> int:
-    """The priority of the rule of a VPN of everything on host a, which noid has noticed.
-
-    wg-quick with AllowedIPs = ::/0: all packets but its own, which have a mark, take the VPN.
-    """
+    """The priority of the rule of a VPN of everything on host a, which noid has noticed."""
     lab, priority = ordinary_lab, int(request.param)
     establish_context(lab)
-    run(
-        lab,
-        "ip tuntap add vpn0 mode tun",
-        "ip link set vpn0 up",
-        f"ip -6 addr add {IN_VPN}/128 dev vpn0 nodad",
-        f"ip -6 route add default dev vpn0 table {VPN_MARK}",
-        f"ip -6 rule add priority {priority} not fwmark {VPN_MARK} table {VPN_MARK}",
-        f"ip -6 rule add priority {priority - 1} table main suppress_prefixlength 0",
-    )
-    lab.wait_for("noid has seen it", lambda: "ipproto ipproto-255" in _rules(lab), PATIENCE_S)
+    make_vpn(lab)
+    lead_into_vpn(lab, priority)
+    await_heeded(lab)
     return priority
 
 
 both_orders = pytest.mark.parametrize(
-    "vpn_rule", [59, 1000], indirect=True, ids=["began later", "began before noid"]
+    "vpn_rule", list(PRIORITIES.values()), indirect=True, ids=list(PRIORITIES)
 )
 
 
@@ -139,12 +141,8 @@ def test_a_vpn_of_everything_takes_connections_and_queries(
         for mark in ("0", str(MARK)):
             assert f" dev vpn0 table {VPN_MARK} src {IN_VPN} " in way(destination, "mark", mark)
     run(lab, f"ip -6 rule del priority {vpn_rule}")
-    lab.wait_for("noid has seen it", lambda: "ipproto" not in _rules(lab), PATIENCE_S)
+    lab.wait_for("noid has seen it", lambda: "ipproto" not in rules(lab), PATIENCE_S)
     lab.wait_for("connections use uplinks", lambda: " dev vpn0 " not in way(peer), PATIENCE_S)
-
-
-def _rules(lab: Lab) -> str:
-    return lab.run("a", ["ip", "-6", "rule"]).stdout
 
 
 def test_a_desktop_with_temporary_and_unique_local_addresses_keeps_its_connection(
@@ -235,13 +233,7 @@ def test_programs_reach_the_host_that_has_taken_a_virtual_address(ordinary_lab: 
     lab = ordinary_lab
     run(lab, f"ip -6 addr add {VIRTUAL}/128 dev up1 nodad")
     lab.wait_for("noid has seen it", lambda: VIRTUAL in lab.status("a")["locators"], 20)
-    begin = ["ping", "-c1", "-w20", "-I", VIRTUAL, locators("b")[0]]
-
-    def is_used() -> bool:
-        lab.run("a", begin)
-        return any(one["local_aid"] == VIRTUAL for one in lab.contexts("a"))
-
-    lab.wait_for("a context uses it", is_used, PATIENCE_S)
+    begin_context(lab, "a", VIRTUAL, locators("b")[0])
     run(lab, f"ip -6 addr del {VIRTUAL}/128 dev up1")
     lab.wait_for("host a keeps it", lambda: _is_kept(lab), PATIENCE_S)
     add = ["ip", "-6", "addr", "add", f"{VIRTUAL}/128", "dev", "custa", "nodad"]
@@ -281,3 +273,26 @@ def test_a_conversation_with_a_peer_behind_an_address_that_is_translated_goes_on
             tcp_one.echoes()
             udp_one.echoes_at_last()
             lab.heal(number)
+
+
+@pytest.mark.parametrize("ordinary_lab", ["bpf", "tun"], indirect=True)
+@pytest.mark.parametrize("fault", [Fault.ADMIN, Fault.CARRIER, Fault.SILENT])
+def test_a_server_that_is_bound_to_no_address_answers_after_its_uplink_has_failed(
+    ordinary_lab: Lab, fault: Fault
+) -> None:
+    """It answers from the address that its client uses, although its uplink has lost that."""
+    lab = ordinary_lab
+    lab.spawn("b", ["socat", f"UDP6-RECVFROM:{SERVER_PORT},fork", "PIPE"])
+    sockets = ["ss", "-6Hnlu", f"sport = {SERVER_PORT}"]
+    lab.wait_for("the server is there", lambda: lab.run("b", sockets).stdout, PATIENCE_S)
+    client = ["socat", "-", f"UDP6:[{locators('b')[0]}]:{SERVER_PORT}"]
+    with Conversation(lab, "a", client) as conversation:
+        conversation.echoes_at_last()
+        establish_context(lab)
+        for _ in range(2):
+            lab.cut(1, fault, "b")
+            conversation.echoes_at_last()
+            begin_context(lab, "b", locators("b")[1], locators("a")[0])
+            conversation.echoes_at_last()
+            lab.heal(1, "b")
+            conversation.echoes_at_last()
