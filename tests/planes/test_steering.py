@@ -103,14 +103,57 @@ def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
         by_ours = PeerRoute(B1, TABLE, steering.own, BY_OURS)
         assert steering.network.routes(TABLE) == {by_ours}
         assert steering.network.routes(SECTION.table) == set()
+        ip("addr add 2001:db8:1::a/128 dev own nodad")
+        assert steering.keep_source(A1, kept=True) == ROW
+        assert steering.go_on(ROW)
+        from_aid = by_ours._replace(table=SECTION.table, source=A1)
+        assert steering.network.routes(SECTION.table) == {from_aid}
         steering.add_peers(ROW, [B2])
         assert steering.network.routes(TABLE) == {by_ours, by_ours._replace(aid=B2)}
         ip("link set up1 up")
         ip("addr add 2001:db8:1::a/64 dev up1 nodad")
         assert steering.set_uplink(ROW, up1)
         assert len(steering.network.routes(TABLE)) == 4
-        assert len(steering.network.routes(SECTION.table)) == 1
+        steering.keep_source(A1, kept=False)
+        assert steering.correct(SECTION.table, differing(steering, SECTION.table)) == []
+        (by_uplink,) = steering.network.routes(SECTION.table)
+        assert by_uplink.metric == BY_UPLINK
         assert steering.network.neighbour_devices(GATEWAY) == {up1.ifindex}
+
+    assert on_a_host(scenario) == []
+
+
+def test_a_selection_without_a_context_ends_with_its_uplink() -> None:
+    """Nothing would carry the packets of a program: the kernel selects, as without noid."""
+
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.choose({B1: (ROW, A1)})
+        steering.lose_uplink(ROW)
+        ip("link set up1 down")
+        ip("addr add 2001:db8:1::a/128 dev own nodad")
+        assert steering.keep_source(A1, kept=True) == ROW
+        assert steering.go_on(ROW)
+        assert steering.network.routes(SECTION.table) == set()
+
+    assert on_a_host(scenario) == []
+
+
+def test_a_selection_that_ends_while_its_uplink_is_down_leaves_nothing() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.add_peers(ROW, [B1])
+        steering.choose({B1: (ROW, A1)})
+        steering.lose_uplink(ROW)
+        ip("link set up1 down")
+        ip("addr add 2001:db8:1::a/128 dev own nodad")
+        steering.keep_source(A1, kept=True)
+        steering.go_on(ROW)
+        ip("link set up1 up")
+        ip("addr add 2001:db8:1::a/64 dev up1 nodad")
+        steering.set_uplink(ROW, up1)
+        steering.unchoose(B1)
+        assert steering.network.routes(SECTION.table) == set()
 
     assert on_a_host(scenario) == []
 

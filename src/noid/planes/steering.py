@@ -11,6 +11,11 @@ deletes these routes, and the remaining ones lead to a device of noid that has n
 TABLE+ROW, of the uplink with that row (rows.py), has a route for each peer of a context, and TABLE
 has one for each peer that programs may connect to, unless the host reaches it through a device that
 is not an uplink, such as that of a VPN. The rules that lead packets there are in rules.py.
+
+While the uplink of an AID is down, the routes of TABLE to the peers of its contexts lead to that
+device, too, and name the AID: a server that is bound to no address goes on to answer from there.
+The daemon adds them then. They are not there before, because without a daemon nothing keeps the AID
+on the host.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,7 +48,7 @@ class Steering:
         section: the ``[plane]`` of the configuration.
         own: index of the device of noid.
         refused: called with the number of routes that the kernel refused.
-        at_once: routes added in one turn when an uplink comes back.
+        at_once: routes added in one turn when an uplink goes or comes back.
         led: called with each address for which a source is selected from now on, or no longer.
     """
 
@@ -66,6 +71,7 @@ class Steering:
         self.peers: dict[int, set[Locator]] = {}
         self.new: dict[Locator, tuple[int, Locator]] = {}
         self.narrow: dict[Locator, int] = {}
+        self.kept: set[Locator] = set()
         self.rules: frozenset[Rule] = frozenset()
         self._waiting: dict[int, Iterator[PeerRoute]] = {}
         self._removed: set[DeletedRoute] = set()
@@ -110,6 +116,8 @@ class Steering:
                 route = _route(aid, table, uplink, source)
                 mtu = self.narrow.get(aid)
                 yield route if mtu is None else route._replace(metrics=with_mtu(route.metrics, mtu))
+            elif source in self.kept and aid in self.peers.get(row, ()):
+                yield PeerRoute(aid, table, self.own, BY_OURS, source=source)
 
     # --- orders -------------------------------------------------------------------------------
 
@@ -176,8 +184,26 @@ class Steering:
         """Removes the selection: the kernel selects again."""
         if aid in self.new:
             self.led(aid, False)
-            self._remove(list(self._routes_of_new({aid: self.new.pop(aid)})))
+            _, source = chosen = self.new.pop(aid)
+            kept = PeerRoute(aid, self.section.table, self.own, BY_OURS, source=source)
+            self._remove([*self._routes_of_new({aid: chosen}), kept])
             self.narrow.pop(aid, None)
+
+    def keep_source(self, source: Locator, *, kept: bool) -> int:
+        """An AID is on a device of noid from now on, or no longer.
+
+        Returns:
+            The row of its uplink if there are routes to add with ``go_on``, and 0 otherwise.
+        """
+        if not kept:
+            self.kept.discard(source)
+            return NO_ROW
+        self.kept.add(source)
+        row = next((row for row, one in self.new.values() if one == source), NO_ROW)
+        if row and not self.uplinks.get(row, NO_UPLINK).ifindex:
+            self._waiting[row] = self._routes_of_row(row)
+            return row
+        return NO_ROW
 
     def source_of(self, aid: Locator) -> Locator | None:
         """The source that is selected for packets to a peer; None: the kernel selects."""
@@ -194,13 +220,15 @@ class Steering:
         self.uplinks[row] = uplink
         is_other = _said_by(before) != _said_by(uplink)
         if is_other:
-            self._waiting.pop(row, None)
             self.keep_neighbour(row)
-            mine = {aid: one for aid, one in self.new.items() if one[0] == row}
-            every = [*self._routes_of_new(mine), *self._by_uplink(row, self.peers.get(row, ()))]
-            self._waiting[row] = iter(every)
+            self._waiting[row] = self._routes_of_row(row)
             self.go_on(row)
         return row not in self._waiting
+
+    def _routes_of_row(self, row: int) -> Iterator[PeerRoute]:
+        """The routes that depend on the state of an uplink."""
+        mine = {aid: one for aid, one in self.new.items() if one[0] == row}
+        return iter([*self._routes_of_new(mine), *self._by_uplink(row, self.peers.get(row, ()))])
 
     def keep_neighbour(self, row: int) -> bool:
         """Adds the placeholder neighbour if it is missing; returns whether it was."""
@@ -213,7 +241,7 @@ class Steering:
             return False  # the device is gone, and so we are told
 
     def go_on(self, row: int) -> bool:
-        """Adds some of the routes of an uplink that has come back; returns whether that is all."""
+        """Adds some of the routes of an uplink that has changed; returns whether that is all."""
         some = list(islice(self._waiting.get(row, iter(())), self.at_once))
         # Some may have lost their peer since.
         self._add([one for one in some if self._is_wanted(one)])
@@ -222,9 +250,12 @@ class Steering:
         return row not in self._waiting
 
     def lose_uplink(self, row: int) -> None:
-        """An uplink is down: the kernel has deleted its routes, or does so now."""
+        """An uplink is down: the kernel has deleted its routes, or does so now.
+
+        ``go_on`` adds those of AIDs that are on the device of noid.
+        """
         self.uplinks[row] = NO_UPLINK
-        self._waiting.pop(row, None)
+        self._waiting[row] = self._routes_of_row(row)
 
     # --- what others have done ----------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from noid.host.routes import Prefix
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.left import LeftUplinks
 from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.segments import Segments
@@ -33,8 +34,6 @@ from noid.planes.steering import Steering
 from noid.planes.uplink import NO_UPLINK, RECEIVES, SENDS, Uplink
 from noid.wire import icmpv6
 
-LEFT_S = 0.05
-"""What waits on uplinks that flows have left is dropped so long after the first of them left."""
 REFRESH_S = 0.1
 """Connections older than their route are led by it so long after it was added, all together."""
 CHOSEN_S = 1.0
@@ -81,8 +80,7 @@ class FlowTables(SlowPath):
             preferred=self._spoken_from,
             choose=self._choose,
         )
-        self.left: set[int] = set()
-        self.dropping: asyncio.TimerHandle | None = None
+        self.left = LeftUplinks(self._drop_left)
         self.refreshing: asyncio.TimerHandle | None = None
         self.tables: dict[str, libbpf.Table] = {}
         self.segments = Segments(self.tables, self.rewriter.by_label)
@@ -95,7 +93,7 @@ class FlowTables(SlowPath):
         self.uses.take(flow)
         if previous is not None and previous.local_locator != flow.local_locator:
             left = self.rows.of.get(previous.local_locator, NO_ROW)
-            self._drop_soon(left)
+            self.left.add(left)
             if flow.peer_aid in self.narrowed and self._mtu(left) < self._mtu(self._row(flow)):
                 self.widen(flow.peer_aid)
         if previous is not None and previous.local_label not in self.rewriter.by_label:
@@ -125,21 +123,17 @@ class FlowTables(SlowPath):
         self.narrowed.pop(aid, None)
         self.steering.widen_path(aid)
 
-    def _drop_soon(self, row: int) -> None:
-        """Drops what waits for a neighbour on an uplink that flows have left, once for all of them.
+    def _drop_left(self, row: int) -> None:
+        if index := self.rows.uplinks.get(row, NO_UPLINK).ifindex:
+            with self.counted(PlaneCounter.QUEUES_REFUSED):
+                self.network.drop_queued(index)
 
-        The neighbour may be dead, and TCP sends nothing again that is still in a queue of its host.
-        """
-        if self.dropping is None:
-            self.dropping = asyncio.get_running_loop().call_later(LEFT_S, self._drop_left)
-        self.left.add(row)
-
-    def _drop_left(self) -> None:
-        left, self.left, self.dropping = self.left, set(), None
-        for row in left & self.rows.uplinks.keys():
-            if self.rows.uplinks[row].ifindex:
-                with self.counted(PlaneCounter.QUEUES_REFUSED):
-                    self.network.drop_queued(self.rows.uplinks[row].ifindex)
+    def keep_address(self, aid: Locator, *, kept: bool) -> None:
+        """Keeps an AID deliverable, or ends that; while it is kept, servers answer from there."""
+        super().keep_address(aid, kept=kept)
+        row = self.steering.keep_source(aid, kept=kept)
+        if row:
+            asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def take_up(
         self, flows: Sequence[Flow], clocks: Sequence[FlowClock], aids: Sequence[Locator]
@@ -191,12 +185,13 @@ class FlowTables(SlowPath):
         """Whether packets to the peer whose source is yet to be chosen get this AID.
 
         If programs speak to the peer from several, that of the kernel's own route: a server that is
-        bound to no address answers from there without noid.
+        bound to no address answers from there without noid. While the uplink of the one before is
+        down, the kernel's own route is not what it was when its conversations began.
         """
         before = self.uses.local_of.get(flow.peer_aid, flow.local_aid)
         if before == flow.local_aid or before + flow.peer_aid not in self.rewriter.by_aids:
             return True
-        return self._default_source(flow.peer_aid) == flow.local_aid
+        return self._sends(before) and self._default_source(flow.peer_aid) == flow.local_aid
 
     def _remove_peer_route(self, route: tuple[int, Locator] | None) -> None:
         if route is not None:
@@ -327,7 +322,7 @@ class FlowTables(SlowPath):
         asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def _add_routes(self, row: int) -> None:
-        """Goes on adding the very many routes of an uplink that has come back."""
+        """Goes on adding the very many routes of an uplink that has gone or come back."""
         if self.steering.go_on(row):
             self._put_row(row, self.rows.uplinks.get(row, NO_UPLINK))
         else:

@@ -19,7 +19,7 @@ ends, they go on; the next daemon puts its own in their place between two packet
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from noid.constants import MTU_MIN
@@ -202,11 +202,11 @@ class BpfPlane(FlowTables):
 
     def close(self) -> None:
         """Ends the slow path; attached programs keep running without it."""
-        for one in (self.segments, self.choosing, self.inquiries, self.default_sources):
+        pending = (self.segments, self.choosing, self.inquiries, self.default_sources, self.left)
+        for one in pending:
             one.close()
-        for timer in (self.refreshing, self.dropping):
-            if timer is not None:
-                timer.cancel()
+        if self.refreshing is not None:
+            self.refreshing.cancel()
         for ring in self.rings:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(ring.fileno())
@@ -265,19 +265,16 @@ class BpfPlane(FlowTables):
         """Attaches the programs of those of our own devices."""
         assert self.programs is not None
         programs = self.programs.programs
-        slow, _, own = self.interfaces_of_ours
+        slow, out, own = self.interfaces_of_ours
         if own in indexes:
             both = {"egress": programs["host_own"], "ingress": programs["host_segments"]}
             self.uplinks.attach_own(own, both)
         if slow in indexes:
             self.uplinks.attach_passing(slow, "ingress", programs["host_delivered"])
         self.missing.difference_update(indexes)
-        names = (name for name, index in self._own_indexes() if index in indexes)
+        every = zip((self.section.device, *self.segmenter.names), (slow, out, own), strict=True)
+        names = (name for name, index in every if index in indexes)
         self.has_restored("programs", names if self.is_started else ())
-
-    def _own_indexes(self) -> Iterator[tuple[str, int]]:
-        out, cut = self.segmenter.names
-        return zip((self.section.device, out, cut), self.interfaces_of_ours, strict=True)
 
     def _keep_devices(self, survey: Survey) -> None:
         """The devices of ours; routes by one that was removed went with it."""
@@ -316,6 +313,7 @@ class BpfPlane(FlowTables):
             self._put_row(row, uplink)
             if not is_up:
                 self.steering.lose_uplink(row)
+                asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
         """Restores routes of ours that others have deleted."""
