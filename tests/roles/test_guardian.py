@@ -10,7 +10,7 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.host.netlink import HostNetwork
-from noid.planes.steering import choosing
+from noid.planes.rules import choosing
 from tests.dns.conftest import in_network_namespace
 
 DAEMON = """
