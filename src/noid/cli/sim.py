@@ -23,7 +23,6 @@ from noid.errors import UsageError
 from noid.sim.coverage import every_entry, states_in
 from noid.sim.history import History, decode
 from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, play_again, shortest
-from noid.sweep.workers import rare_collections
 from noid.text import json_line
 
 SEED_DEFAULT: Final = 1
@@ -92,7 +91,7 @@ def run_seeds(arguments: argparse.Namespace) -> int:
         return _print_shortest(first, arguments.seeds, arguments.scenario)
     plays = _plays(arguments, first)
     started_ns = time.perf_counter_ns()
-    with rare_collections(), _progress(len(plays)) as step:
+    with _progress(len(plays)) as step:
         tally = _play_all(plays, step)
     result = Result(tally, first, arguments.seeds, (time.perf_counter_ns() - started_ns) / 1e9)
     if arguments.json:

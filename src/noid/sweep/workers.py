@@ -3,7 +3,6 @@
 
 import argparse
 import concurrent.futures
-import contextlib
 import gc
 import multiprocessing
 import os
@@ -127,24 +126,8 @@ def _undisturbed() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _collect_rarely()
-
-
-def _collect_rarely() -> None:
     gc.freeze()
     gc.set_threshold(ALLOCATED_MAX)
-
-
-@contextlib.contextmanager
-def rare_collections() -> Iterator[None]:
-    """During the block, this process rarely collects cyclic garbage, as workers do."""
-    before = gc.get_threshold()
-    _collect_rarely()
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _end_with_parent() -> None:
