@@ -13,11 +13,15 @@ import pytest
 
 from noid.constants import MILLISECOND, SECOND
 from noid.control.uplinks import LOST_MIN, Health, Reason
+from noid.engine.events import PairMeasured
+from noid.roles.measuring import Measuring
 from noid.roles.sampling import IN_USE_EVERY, PERIOD_NS, TURN_NS
+from tests.engine.network import A1, A2, B1, B2, established
 from tests.roles.watched import Hosts
 from tests.virtual_time import Clock
 
 DELAY_NS: Final = 2 * MILLISECOND
+LONG_DELAY_NS: Final = 25 * MILLISECOND
 MOMENTS: Final = 8
 LIMIT_S: Final = 1.0
 SETTLED_S: Final = 5.0
@@ -33,12 +37,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def play(
-    clock: Clock, rate: float, scene: Callable[[Hosts], Awaitable[None]], seed: int = 0
+    clock: Clock,
+    rate: float,
+    scene: Callable[[Hosts], Awaitable[None]],
+    seed: int = 0,
+    delay_ns: int = DELAY_NS,
+    uplinks: tuple[int, int] = (2, 2),
 ) -> None:
     """Lets two hosts settle that send so many packets a second, and plays a scene with them."""
 
     async def whole() -> None:
-        hosts = Hosts(seed, DELAY_NS)
+        hosts = Hosts(seed, delay_ns, uplinks)
         await hosts.begin(1 / rate, later_s=0.3)
         await asyncio.sleep(SETTLED_S)
         await scene(hosts)
@@ -48,7 +57,15 @@ def play(
 
 
 def reported_s(
-    clock: Clock, rate: float, fault: str, moment: int, *, is_used: bool, lost: int
+    clock: Clock,
+    rate: float,
+    fault: str,
+    moment: int,
+    *,
+    is_used: bool,
+    lost: int = 0,
+    delay_ns: int = DELAY_NS,
+    uplinks: tuple[int, int] = (2, 2),
 ) -> float:
     """After how long a failure at one of several moments is reported."""
     found: list[float] = []
@@ -68,7 +85,7 @@ def reported_s(
         assert (change.new, change.reason) == expected
         found.append((at_ns - began_ns) / SECOND)
 
-    play(clock, rate, scene)
+    play(clock, rate, scene, delay_ns=delay_ns, uplinks=uplinks)
     return found[0]
 
 
@@ -80,7 +97,29 @@ def test_each_failure_is_reported_once_and_within_a_second(
     clock: Clock, rate: float, fault: str, is_used: bool
 ) -> None:
     worst_s = max(
-        reported_s(clock, rate, fault, moment, is_used=is_used, lost=0) for moment in range(MOMENTS)
+        reported_s(clock, rate, fault, moment, is_used=is_used) for moment in range(MOMENTS)
+    )
+    assert worst_s <= LIMIT_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_used", [True, False], ids=["in use", "idle"])
+@pytest.mark.parametrize("uplinks", [(2, 1), (3, 3)], ids=["peer has one uplink", "three uplinks"])
+def test_with_other_numbers_of_uplinks_it_takes_no_longer(
+    clock: Clock, uplinks: tuple[int, int], is_used: bool
+) -> None:
+    worst_s = max(
+        reported_s(clock, OFTEN, "silent", moment, is_used=is_used, uplinks=uplinks)
+        for moment in range(MOMENTS)
+    )
+    assert worst_s <= LIMIT_S
+
+
+@pytest.mark.slow
+def test_over_a_long_path_it_takes_no_longer(clock: Clock) -> None:
+    worst_s = max(
+        reported_s(clock, RARE, "silent", moment, is_used=True, delay_ns=LONG_DELAY_NS)
+        for moment in range(MOMENTS)
     )
     assert worst_s <= LIMIT_S
 
@@ -124,3 +163,23 @@ def test_a_lossy_line_is_never_down(clock: Clock, rate: float, seed: int) -> Non
         assert all(change.new is not Health.DOWN for _, change in hosts.changes)
 
     play(clock, rate, scene, seed)
+
+
+def test_a_peer_that_was_stopped_is_heard_over_both_uplinks(clock: Clock) -> None:
+    """Its answers come at once when it goes on, and the long wait is for the first of them."""
+    (context,) = established().a.host.contexts
+    pairs = [(A1, B1), (A2, B2)]
+    usual = {A1: 300 * MILLISECOND, A2: 3 * MILLISECOND}
+    measuring = Measuring(lambda event: None, usual.__getitem__)
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        for late_s, pair in zip((0.5, 0.502), pairs, strict=True):
+            answer = PairMeasured(
+                context.local_label, pair, int(late_s * SECOND), here=True, returned=True
+            )
+            loop.call_later(late_s, measuring.take, answer)
+        (found,) = await measuring.measure([context], pairs, times=3, here=True, in_doubt=True)
+        assert not found.unanswered
+
+    clock.run(scene())

@@ -22,6 +22,7 @@ from noid.roles.expecting import (
 )
 from noid.state import known_uplinks
 from noid.state.known_uplinks import FILE_NAME, OCTETS_MAX, keep_uplinks, load_uplinks
+from noid.state.system_start import system_start
 from tests.engine.network import A1, A2
 from tests.waiting import until
 
@@ -235,7 +236,7 @@ def test_as_many_as_may_be_known_fit_into_the_file(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     longest = (A1,) * (known_uplinks.LOCATORS_MAX + 1)
     known = {
-        f"{number:03}".ljust(64, "x"): known_uplinks.known_uplink("x" * 15, longest, 1.5)
+        f"{number:03}".ljust(64, "x"): known_uplinks.known_uplink("x" * 15, longest, 1.5, "s" * 64)
         for number in range(known_uplinks.KNOWN_MAX)
     }
     keep_uplinks(tmp_path, known)
@@ -243,6 +244,36 @@ def test_as_many_as_may_be_known_fit_into_the_file(tmp_path: Path) -> None:
 
 
 def test_only_while_the_host_starts_uplinks_may_take_long() -> None:
-    assert patience_s(0.0) == BOOTING_S
-    assert patience_s(BOOTING_S - 2 * STARTING_S) == 2 * STARTING_S
-    assert patience_s(10 * BOOTING_S) == STARTING_S
+    assert patience_s(["before"], "now", 10 * BOOTING_S) == BOOTING_S
+    assert patience_s(["before", "now"], "now", 0.0) == STARTING_S
+
+
+def test_where_no_uplink_is_known_the_time_since_the_start_of_the_machine_counts() -> None:
+    assert patience_s([], "now", 0.0) == BOOTING_S
+    assert patience_s([], "now", BOOTING_S - 2 * STARTING_S) == 2 * STARTING_S
+    assert patience_s([], "now", 10 * BOOTING_S) == STARTING_S
+
+
+def test_a_daemon_that_ends_while_uplinks_may_still_appear_keeps_the_missing_ones(
+    tmp_path: Path,
+) -> None:
+    earlier(tmp_path, time.time())
+    daemon = Started(tmp_path)
+    daemon.expecting.starting_s = BOOTING_S
+    file = tmp_path / FILE_NAME
+    before = load_uplinks(tmp_path)[0]
+    file.unlink()
+    asyncio.run(daemon.runs(HostSection(), file.exists))
+    known, _ = load_uplinks(tmp_path)
+    assert known.keys() == before.keys()
+    assert not any(one.start for one in known.values()), "the next daemon has to wait, too"
+
+
+def test_the_next_daemon_knows_that_the_host_has_started(tmp_path: Path) -> None:
+    daemon = Started(tmp_path)
+
+    def is_known() -> bool:
+        return any(one.start == system_start() for one in load_uplinks(tmp_path)[0].values())
+
+    asyncio.run(daemon.runs(HostSection(), is_known))
+    assert system_start()

@@ -16,6 +16,7 @@ from noid.roles.sampling import (
     GRACE_NS,
     IN_USE_EVERY,
     PERIOD_NS,
+    RARE_NS,
     REST_NS,
     SHARED_NS,
     SILENT_INTERVAL_NS,
@@ -246,7 +247,7 @@ def test_where_data_is_rare_both_ends_measure_the_pair_in_use_in_turn(
         end.asked.clear()
         end.data_ns = network.now_ns
     began_ns = network.now_ns
-    run(network, ends, HALF_MINUTE_NS)
+    run(network, ends, RARE_NS)
     counts = [len(of_used(end)) for end in ends]
     assert max(counts) <= min(counts) + 2
     at_ns = [began_ns, *sorted(of_used(ends[0]) + of_used(ends[1])), network.now_ns]
@@ -254,6 +255,18 @@ def test_where_data_is_rare_both_ends_measure_the_pair_in_use_in_turn(
     most_ns = TURN_NS + GRACE_NS + 3 * delay_ns + 3 * STEP_NS
     assert longest_ns <= most_ns
     assert not ends[0].unanswered
+
+
+def test_where_no_data_comes_the_pair_in_use_is_not_measured() -> None:
+    network, ends = two_ends(0, 10 * MS)
+    for end in ends:
+        end.data_ns = network.now_ns
+    run(network, ends, RARE_NS + TURN_NS)
+    for end in ends:
+        end.asked.clear()
+    run(network, ends, HALF_MINUTE_NS)
+    most = HALF_MINUTE_NS // (IN_USE_EVERY * PERIOD_NS) + 1
+    assert all(len(of_used(end)) <= most for end in ends)
 
 
 def test_the_pair_in_use_is_not_measured_more_often_while_data_comes() -> None:

@@ -16,6 +16,7 @@ from noid.engine.events import (
     CheckData,
     DataHasCome,
     Input,
+    LocatorsChanged,
     MeasurePairs,
     Output,
     PairMeasured,
@@ -26,14 +27,13 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.flows.software import Deliver, Effect
-from noid.locators import Locator
+from noid.locators import Locator, parse_locator
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.uplinks import UplinkWatch
 from noid.wire.ipv6 import HEADER_OCTETS, ICMPV6
-from tests.engine.network import A1, A2, B1, B2, DNS_DELAY_NS, Network, Station, packet
+from tests.engine.network import A1, B1, DNS_DELAY_NS, Network, Station, packet
 
-UPLINKS: Final = ("up1", "up2")
 ECHO_REQUEST, ECHO_REPLY = b"\x80", b"\x81"
 ECHO_OCTETS: Final = 64
 
@@ -44,6 +44,7 @@ class Hosts(Network):
     Args:
         seed: what is lost.
         delay_ns: of each packet.
+        uplinks: of a and of b.
 
     Attributes:
         watches: by host.
@@ -53,7 +54,7 @@ class Hosts(Network):
         loss: the share of packets that are lost.
     """
 
-    def __init__(self, seed: int, delay_ns: int) -> None:
+    def __init__(self, seed: int, delay_ns: int, uplinks: tuple[int, int] = (2, 2)) -> None:
         self.watches: dict[Station, UplinkWatch] = {}
         self.changes: list[tuple[int, Change]] = []
         self.requests = self.messages = 0
@@ -64,6 +65,13 @@ class Hosts(Network):
         self._loop = asyncio.get_running_loop()
         super().__init__(seed + 1)
         self.delay_ns = delay_ns
+        for station, count in zip(self.stations, uplinks, strict=True):
+            end = station.name[0]
+            texts = (f"2001:db8:{number}:{end}::{end}" for number in range(1, count + 1))
+            station.locators = tuple(map(parse_locator, texts))
+            self.names[station.name] = list(station.locators)
+            self.reverse |= dict.fromkeys(station.locators, station.name)
+            self.give(station, LocatorsChanged(station.locators))
 
     async def begin(self, interval_s: float, later_s: float) -> None:
         """Establishes a context by a ping of a, and watches; b begins later."""
@@ -84,19 +92,19 @@ class Hosts(Network):
             timer.cancel()
 
     def uplink(self, *, is_used: bool) -> Uplink:
-        """The uplink of a that the context uses, or the other one."""
+        """The uplink of a that the context uses, or another one."""
         used = self.a.context.local_locator
-        locator = next(one for one in (A1, A2) if (one == used) is is_used)
+        locator = next(one for one in self.a.locators if (one == used) is is_used)
         uplink = self.watches[self.a].uplinks.of(locator)
         assert uplink is not None
         return uplink
 
     def cut(self, locator: Locator, fault: str) -> None:
         """The provider of a locator of a fails: in both directions, or to a, or from a."""
-        if fault == "silent":
-            self.kill_provider(1 if locator == A1 else 2)
-        for peer in (B1, B2):
-            self.dead.add((peer, locator) if fault == "one-way" else (locator, peer))
+        is_to_a, is_from_a = fault != "one-way-up", fault != "one-way"
+        for peer in self.b.locators:
+            self.dead |= {(peer, locator)} if is_to_a else set()
+            self.dead |= {(locator, peer)} if is_from_a else set()
 
     def _watch_of(self, station: Station) -> UplinkWatch:
         def changed(change: Change) -> None:
@@ -113,8 +121,11 @@ class Hosts(Network):
             switched=lambda switch: None,
             gateways=GatewaySearch(contextlib.nullcontext, ask=lambda *_: None),
         )
-        both = zip(UPLINKS, station.locators, strict=True)
-        watch.uplinks.see([Sighting(name, True, True, (one,)) for name, one in both], time.time())
+        seen = [
+            Sighting(f"up{number}", is_up=True, carries=True, locators=(one,))
+            for number, one in enumerate(station.locators, 1)
+        ]
+        watch.uplinks.see(seen, time.time())
         return watch
 
     async def _ping(self, interval_s: float) -> None:

@@ -87,7 +87,7 @@ def test_what_an_earlier_boot_left_is_forgotten(
     before.close()
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("another\n")
-    monkeypatch.setattr("noid.state.contexts.BOOT_ID", boot_id)
+    monkeypatch.setattr("noid.state.system_start.BOOT_ID", boot_id)
     assert everything(ContextStore(tmp_path)) == []
 
 

@@ -9,24 +9,34 @@ uplink may be missing on purpose: it is not expected if others have its interfac
 import asyncio
 import fnmatch
 import functools
+import itertools
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from noid.config import HostSection
 from noid.control.uplinks import Uplink, Uplinks
 from noid.errors import PlatformError
 from noid.locators import SUBNET_OCTETS, Locator, parse_locator
-from noid.state.known_uplinks import KnownUplink, keep_uplinks, known_uplink, load_uplinks
+from noid.state.known_uplinks import (
+    KNOWN_MAX,
+    KnownUplink,
+    KnownUplinks,
+    keep_uplinks,
+    known_uplink,
+    load_uplinks,
+)
+from noid.state.system_start import system_start
 
 BOOTING_S: Final = 60.0
-"""How long after the start of the host an uplink may take to get its addresses: noid starts before
-the network of the host, and PPPoE, LTE and the spanning tree of a bridge take long."""
+"""How long an uplink may take to get its addresses when the host starts: noid starts before the
+network of the host, and PPPoE, LTE and the spanning tree of a bridge take long."""
 STARTING_S: Final = 1.0
-"""How long after the start of noid, at least: the network may have been restarted with it."""
+"""How long if only noid starts: the network may have been restarted with it."""
 KEPT_APART_S: Final = 10.0
 """How often it is looked whether uplinks are to be written."""
 MISSING_MAX_S: Final = 7 * 86_400.0
@@ -44,7 +54,10 @@ class Expecting:
     Args:
         uplinks: those there are; missing ones are added.
         changed: is called when missing ones were added.
-        starting_s: how long uplinks may take to appear; without it, as said in ``BOOTING_S``.
+        starting_s: how long uplinks may take to appear; without it, ``patience_s`` tells.
+
+    Attributes:
+        start: of the system, by ``system_start``; empty until uplinks had that time.
     """
 
     def __init__(
@@ -56,9 +69,8 @@ class Expecting:
     ) -> None:
         self.uplinks = uplinks
         self.changed = changed
-        if starting_s is None:
-            starting_s = patience_s(time.clock_gettime(time.CLOCK_BOOTTIME))
         self.starting_s = starting_s
+        self.start = ""
         self.directory: Path | None = None
         self._found: dict[str, KnownUplink] = {}
         self._written: dict[str, tuple[str, tuple[Locator, ...]]] = {}
@@ -80,7 +92,16 @@ class Expecting:
         Args:
             host: ``[host]`` now.
         """
-        await asyncio.sleep(self.starting_s)
+        starts = [one.start for one in self._found.values()]
+        ends_s = time.monotonic() + (
+            patience_s(starts, system_start(), time.clock_gettime(time.CLOCK_BOOTTIME))
+            if self.starting_s is None
+            else self.starting_s
+        )
+        while (left_s := ends_s - time.monotonic()) > 0:
+            await self.keep(time.time(), missing=self._found)
+            await asyncio.sleep(min(left_s, KEPT_APART_S))
+        self.start, self._written_s = system_start(), 0.0
         now_s = time.time()
         for name, one in self._found.items():
             if one.seen_s >= now_s - MISSING_MAX_S and _is_meant(one, host()):
@@ -99,8 +120,13 @@ class Expecting:
                 self._expect(name, name, (), time.time())
         self.changed()
 
-    async def keep(self, now_s: float) -> None:
-        """Writes which uplinks there are, if they are others, and once a day."""
+    async def keep(self, now_s: float, missing: KnownUplinks = MappingProxyType({})) -> None:
+        """Writes which uplinks there are, if they are others, and once a day.
+
+        Args:
+            now_s: in seconds since 1970.
+            missing: further uplinks, which may still appear.
+        """
         there = {
             one.name: (one.interface, one.locators)
             for one in self.uplinks.by_name.values()
@@ -109,10 +135,9 @@ class Expecting:
         is_old = not 0 <= now_s - self._written_s < WRITTEN_AGAIN_S
         if self.directory is None or (there == self._written and not is_old):
             return
-        known = {
-            name: known_uplink(interface, locators, self._seen_s(name, now_s))
-            for name, (interface, locators) in there.items()
-        }
+        known = {name: self._known(name, *one, now_s) for name, one in there.items()}
+        known |= {name: one for name, one in missing.items() if name not in known}
+        known = dict(itertools.islice(known.items(), KNOWN_MAX))
         try:
             await asyncio.to_thread(keep_uplinks, self.directory, known)
         except PlatformError as error:
@@ -123,12 +148,16 @@ class Expecting:
         self._is_failing = False
         self._found, self._written, self._written_s = known, there, now_s
 
-    def _seen_s(self, name: str, now_s: float) -> float:
+    def _known(
+        self, name: str, interface: str, locators: tuple[Locator, ...], now_s: float
+    ) -> KnownUplink:
+        """An uplink as it is stored; one that is missing was seen when it was stored before."""
         uplink = self.uplinks.by_name[name]
-        if uplink.is_there:
-            return now_s
-        seen_s = self._found[name].seen_s if name in self._found else uplink.since_s
-        return min(seen_s, now_s)
+        seen_s, start = now_s, self.start
+        if not uplink.is_there:
+            before = self._found.get(name)
+            seen_s, start = (before.seen_s, before.start) if before else (uplink.since_s, start)
+        return known_uplink(interface, locators, min(seen_s, now_s), start)
 
     def _expect(
         self, name: str, interface: str, locators: tuple[Locator, ...], now_s: float
@@ -148,8 +177,17 @@ class Expecting:
         self.uplinks.by_name.setdefault(name, missing)
 
 
-def patience_s(since_boot_s: float) -> float:
-    """How long uplinks may take to appear after a start of noid so long after that of the host."""
+def patience_s(starts: Collection[str], start: str, since_boot_s: float) -> float:
+    """How long uplinks may take to appear after noid has started.
+
+    Args:
+        starts: of the system, in which those uplinks were there that are known.
+        start: of the system, by ``system_start``.
+        since_boot_s: how long the machine has been running. It counts where no uplink is known:
+            the network of the host may start late, after a question for a password.
+    """
+    if starts:
+        return STARTING_S if start in starts else BOOTING_S
     return max(STARTING_S, BOOTING_S - since_boot_s)
 
 

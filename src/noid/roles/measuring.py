@@ -22,7 +22,10 @@ from noid.locators import Locator, format_locator, parse_locator
 PEER_LOCATORS_ASKED_MAX: Final = 3
 """Of one peer, so many locators are asked over each of ours."""
 TIMES_APART_S: Final = 0.04
-"""Between two requests over one pair in one measurement."""
+"""Between two requests over one pair in one measurement, at least."""
+TIMES_APART_MAX_S: Final = 0.1
+"""The same at most. A peer that notices the failure, too, switches after about this time, and then
+its answers to the last request tell the directions of a path apart."""
 ROUND_TRIPS_WAITED: Final = 2
 """How long an answer is waited for, in round trips: the mean of the last one and those before."""
 ROUND_TRIPS_IN_DOUBT: Final = 10
@@ -55,6 +58,7 @@ class Round:
         returned: our locators at which an answer arrived to a request from them.
         gives_way: whether it ends when something is suspected.
         is_ended: whether no answer is waited for any more.
+        heard_s: when the last answer came; 0 if none did.
         news: is set at each answer.
     """
 
@@ -65,6 +69,7 @@ class Round:
     returned: set[Locator] = field(default_factory=set)
     gives_way: bool = False
     is_ended: bool = False
+    heard_s: float = 0.0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, output: PairMeasured) -> bool:
@@ -74,6 +79,7 @@ class Round:
         self.answers[output.pair] = output.round_trip_ns
         if output.returned:
             self.returned.add(output.pair[0])
+        self.heard_s = time.monotonic()
         self.news.set()
         return True
 
@@ -185,12 +191,14 @@ class Measuring:
             one.gives_way = gives_way
             rounds.append(one)
         self.rounds += rounds
+        longest_s = max((one.wait_s for one in rounds), default=0.0)
+        apart_s = min(max(TIMES_APART_S, longest_s / times), TIMES_APART_MAX_S)
+        last_s = longest_s - (times - 1) * (apart_s - TIMES_APART_S)
         try:
-            for number in range(times):
+            for most_s in [apart_s] * (times - 1) + [last_s]:
                 for one in rounds:
                     self._send(one)
-                last = number + 1 == times
-                await _answered(rounds, news, ANSWER_WAIT_MAX_S if last else TIMES_APART_S)
+                await _answered(rounds, news, most_s)
         finally:
             self.rounds = [one for one in self.rounds if one not in rounds]
         return rounds
@@ -257,12 +265,17 @@ def with_peer(contexts: Iterable[Context], text: str) -> Iterator[Context]:
 
 
 async def _answered(rounds: Iterable[Round], news: asyncio.Event, most_s: float) -> None:
-    """Waits until each pair has answered or its time is over, and no longer than so long."""
+    """Waits until each pair has answered or its time is over, and no longer than so long.
+
+    After an answer, others may well follow: a peer that was stopped answers over all pairs at once.
+    """
     sent_s = time.monotonic()
     while True:
         news.clear()
-        wait_s = min(max((one.wait_s for one in rounds), default=0.0), most_s)
-        left_s = sent_s + wait_s - time.monotonic()
+        unanswered = [one for one in rounds if one.wait_s]
+        until_s = max((sent_s + one.wait_s for one in unanswered), default=0.0)
+        late_s = max((one.heard_s + ANSWER_WAIT_MIN_S for one in unanswered), default=0.0)
+        left_s = min(max(until_s, late_s), sent_s + most_s) - time.monotonic()
         if left_s <= 0:
             return
         with contextlib.suppress(TimeoutError):

@@ -10,7 +10,7 @@ silent.
 While data comes often, a context detects by itself, within milliseconds, that the pair in use is
 silent. Where data is rare, the pair in use is measured, too, when nothing was heard for
 ``TURN_NS``. Here both ends take turns as well. So each direction of each uplink is tested after
-``TURN_NS`` and ``GRACE_NS`` at most.
+``TURN_NS`` and ``GRACE_NS`` at most, if a host has no more uplinks than one sample measures.
 
 Silent uplinks are not measured so, but more often and in an order of their own, until they answer.
 """
@@ -24,7 +24,7 @@ from noid.control.uplinks import Pair
 from noid.engine.context import Context
 from noid.locators import Locator
 
-TURN_NS: Final = 550_000_000
+TURN_NS: Final = 500_000_000
 """Between a sample of one end and the next one of the other."""
 GRACE_NS: Final = 50_000_000
 """By how much a sample of the peer may be late."""
@@ -35,10 +35,14 @@ SHARED_NS: Final = 4 * PERIOD_NS
 IN_USE_EVERY: Final = 10
 """So many samples come with one of the pair in use, for its loss and its round trip; then a pair
 that did not answer is measured again, too."""
+UPLINKS_TOGETHER_MAX: Final = 3
+"""Uplinks that one sample measures; of more, others each time, so that they are reported later."""
 APART_NS: Final = 100_000_000
 """Between two samples, each of another context."""
 SILENT_INTERVAL_NS: Final = 300_000_000
 """Between two samples of one context over a silent uplink, so that its return is noticed."""
+RARE_NS: Final = 3_000_000_000
+"""If no data was heard for this time, the pair in use is not measured: data does not need it."""
 REST_NS: Final = 5_000_000_000
 """A peer that answered over no uplink is not measured for this time: its daemon may be stopped.
 When the peer is heard over an uplink that is not in use, the rest ends."""
@@ -122,8 +126,9 @@ class Sampling:
                 continue
             turn = self._turns.get(context.local_label, Turn())
             due_ns, used_due_ns = self._due_ns(context, turn, pairs), NEVER
-            if not (self._of_silent or is_used_silent):
-                used_due_ns = _used_due_ns(context, turn, heard_ns(context.local_label))
+            data_ns = heard_ns(context.local_label)
+            if not (self._of_silent or is_used_silent) and data_ns >= now_ns - RARE_NS:
+                used_due_ns = _used_due_ns(context, turn, data_ns)
             if min(due_ns, used_due_ns) > now_ns:
                 self.due_ns = min(self.due_ns, due_ns, used_due_ns)
                 continue
@@ -178,9 +183,10 @@ class Sampling:
             missed = None
         is_shared = _heard_ns(context, pairs) > turn.ended_ns > 0
         self._keep(context, Turn(now_ns, turn.used_ns, is_shared, missed))
-        if self._of_silent:
-            return [self._in_rotation(pairs)]
-        return self._likely(context, pairs, missed)
+        if not self._of_silent:
+            return self._likely(context, pairs, missed)
+        self._samples += 1
+        return self._of_each(pairs, most=1)
 
     def _keep(self, context: Context, turn: Turn) -> None:
         self._turns.pop(context.local_label, None)
@@ -188,22 +194,38 @@ class Sampling:
         while len(self._turns) > TURNS_MAX:
             del self._turns[next(iter(self._turns))]
 
-    def _in_rotation(self, pairs: list[Pair]) -> Pair:
-        """One pair of the next uplink."""
-        self._samples += 1
-        uplinks = list(dict.fromkeys(local for local, _ in pairs))
-        count, place = divmod(self._samples, len(uplinks))
-        of_uplink = [pair for pair in pairs if pair[0] == uplinks[place]]
-        return of_uplink[count % len(of_uplink)]
+    def _of_each(
+        self, pairs: list[Pair], most: int = UPLINKS_TOGETHER_MAX, *, is_single: bool = False
+    ) -> list[Pair]:
+        """One pair of each uplink, in rotation; of many uplinks some, others each time.
+
+        Args:
+            pairs: those there are.
+            most: pairs that are returned.
+            is_single: whether the host has one uplink, so that those of the peer are meant.
+        """
+        by_uplink: dict[Locator, list[Pair]] = {}
+        for pair in pairs:
+            by_uplink.setdefault(pair[is_single], []).append(pair)
+        uplinks = list(by_uplink.values())
+        chosen = []
+        for place in range(min(most, len(uplinks))):
+            turn, index = divmod(self._samples * most + place, len(uplinks))
+            of_uplink = uplinks[index]
+            if len(uplinks) <= most:
+                turn = self._samples + index  # each with another uplink of the peer
+            chosen.append(of_uplink[turn % len(of_uplink)])
+        return chosen
 
     def _likely(self, context: Context, pairs: list[Pair], missed: Pair | None) -> list[Pair]:
-        """One of the pairs, if possible with no locator in use; sometimes the pair in use too."""
+        """A pair of each uplink, if possible with no locator in use; sometimes that in use too."""
         is_all = self._samples % IN_USE_EVERY == 0
         likely = [pair for pair in pairs if pair != missed or is_all] or pairs
         disjoint = {pair[0] for pair in likely if pair[1] != context.peer_locator}
         likely = [p for p in likely if p[1] != context.peer_locator or p[0] not in disjoint]
-        chosen = [self._in_rotation(likely or [context.pair])]
-        return [*chosen, context.pair] if is_all and likely else chosen
+        self._samples += 1
+        chosen = self._of_each(likely, is_single=len(context.own_set) == 1)
+        return [*chosen, context.pair] if is_all or not likely else chosen
 
 
 def _heard_ns(context: Context, pairs: Iterable[Pair]) -> int:
@@ -244,11 +266,17 @@ def _used_due_ns(context: Context, turn: Turn, data_ns: int) -> int:
 
 
 def _idle_pairs(context: Context, silent: Collection[Locator], *, of_silent: bool) -> list[Pair]:
-    """The pairs of the silent uplinks; or those of the others that are not in use."""
+    """The pairs of the silent uplinks; or those of the others that are not in use.
+
+    Of a host with one uplink, these are the pairs with the other locators of the peer, for which
+    this shows as much as the peer's own samples.
+    """
     local = [
         one
         for one in context.own_set
         if (one in silent) == of_silent and (of_silent or one != context.local_locator)
     ]
     peer = [one for one in context.peer_set if context.is_verified(one)]
+    if len(context.own_set) == 1 and not (of_silent or context.local_locator in silent):
+        return [(context.local_locator, one) for one in peer if one != context.peer_locator]
     return [(one, other) for other in peer for one in local]

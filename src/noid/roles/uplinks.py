@@ -238,12 +238,13 @@ class UplinkWatch:
         yield from found.values()
 
     def _in_turn(self, sampling: Sampling) -> Iterator[Context]:
-        """A few contexts that may be asked, others each time."""
+        """A few contexts that may be asked; next time, those behind the last one that is taken."""
         count = self.host.context_count
         start = sampling.place % count if count else 0
-        end = start + CONTEXTS_LOOKED_AT_MAX
-        sampling.place = end if end < count else 0
-        for context in self.host.contexts_from(start, CONTEXTS_LOOKED_AT_MAX):
+        contexts = self.host.contexts_from(start, CONTEXTS_LOOKED_AT_MAX)
+        contexts += self.host.contexts_from(0, min(start, CONTEXTS_LOOKED_AT_MAX - len(contexts)))
+        for place, context in enumerate(contexts, start + 1):
+            sampling.place = place
             if context.is_settled:
                 yield context
 

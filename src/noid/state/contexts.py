@@ -23,9 +23,9 @@ from noid.errors import PlatformError
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.state import files
 from noid.state.files import DamagedError
+from noid.state.system_start import boot_id
 
 FILE_NAME = "contexts.sqlite"
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LAYOUT = 2
 """The version of the rows; those of another version are not read."""
 OCTETS_MAX = 4 << 30
@@ -316,7 +316,7 @@ def _prepare(database: sqlite3.Connection) -> None:
                 database.execute(table)
         elif there != [(table,) for table in TABLES]:
             raise DamagedError("other tables than ours")
-        life = (BOOT_ID.read_text(encoding="ascii").strip(), LAYOUT)
+        life = (boot_id(), LAYOUT)
         if database.execute("SELECT boot, layout FROM life LIMIT 2").fetchall() != [life]:
             database.execute("DELETE FROM contexts")
             database.execute("DELETE FROM life")

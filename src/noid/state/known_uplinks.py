@@ -33,11 +33,14 @@ class KnownUplink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         interface: its interface.
         locators: its last locators, as text.
         seen_s: when it last had one of them, in seconds since 1970.
+        start: of the system in which it had one when uplinks had had time to appear, by
+            ``system_start``; otherwise empty.
     """
 
     interface: Name
     locators: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=LOCATORS_MAX)]
     seen_s: float
+    start: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
     @property
     def parsed(self) -> tuple[Locator, ...]:
@@ -49,10 +52,12 @@ KnownUplinks = Mapping[str, KnownUplink]
 """Uplinks by name."""
 
 
-def known_uplink(interface: str, locators: tuple[Locator, ...], seen_s: float) -> KnownUplink:
+def known_uplink(
+    interface: str, locators: tuple[Locator, ...], seen_s: float, start: str
+) -> KnownUplink:
     """An uplink as it is stored."""
     texts = tuple(map(format_locator, locators[:LOCATORS_MAX]))
-    return KnownUplink(interface=interface, locators=texts, seen_s=seen_s)
+    return KnownUplink(interface=interface, locators=texts, seen_s=seen_s, start=start)
 
 
 def load_uplinks(directory: Path) -> tuple[KnownUplinks, str]:
