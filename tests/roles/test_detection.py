@@ -21,7 +21,7 @@ from tests.roles.watched import Hosts
 from tests.virtual_time import Clock
 
 DELAY_NS: Final = 2 * MILLISECOND
-LONG_DELAY_NS: Final = 25 * MILLISECOND
+LONG_DELAY_NS: Final = 10 * MILLISECOND
 MOMENTS: Final = 8
 LIMIT_S: Final = 1.0
 SETTLED_S: Final = 5.0

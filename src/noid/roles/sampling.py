@@ -24,7 +24,7 @@ from noid.control.uplinks import Pair
 from noid.engine.context import Context
 from noid.locators import Locator
 
-TURN_NS: Final = 500_000_000
+TURN_NS: Final = 550_000_000
 """Between a sample of one end and the next one of the other."""
 GRACE_NS: Final = 50_000_000
 """By how much a sample of the peer may be late."""
@@ -218,7 +218,7 @@ class Sampling:
         return chosen
 
     def _likely(self, context: Context, pairs: list[Pair], missed: Pair | None) -> list[Pair]:
-        """A pair of each uplink, if possible with no locator in use; sometimes that in use too."""
+        """A pair of each idle uplink, if possible with no locator in use; at times that in use."""
         is_all = self._samples % IN_USE_EVERY == 0
         likely = [pair for pair in pairs if pair != missed or is_all] or pairs
         disjoint = {pair[0] for pair in likely if pair[1] != context.peer_locator}
