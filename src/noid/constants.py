@@ -136,7 +136,8 @@ it."""
 
 SILENCE_MIN: Final = 5 * MILLISECOND
 SILENCE_MAX: Final = 3 * SECOND
-"""Bounds of T, the silence after a packet that makes a context probe [D20]."""
+"""Bounds of T, the silence after a packet that makes a context probe [D20]. An answer is waited for
+no longer than SILENCE_MAX either [D43]."""
 SILENCE_UNMEASURED: Final = 250 * MILLISECOND
 """T while no round trip of the context has been measured."""
 UNANSWERED_MANY: Final = 4

@@ -33,7 +33,7 @@ from noid.constants import (
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.history import Pair
+from noid.engine.history import UNKNOWN, Pair
 from noid.engine.phases import Finding, Probe, Search
 from noid.engine.probing import arm, batch, end, is_mutual, measure, send_probe, want
 from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
@@ -304,8 +304,8 @@ def acknowledged(
     else:
         if by is None and one.asked_ns:
             # If others answer more slowly than the pair in use did, it gets as much time.
-            waited_ns = (core.now_ns - probe.sent_ns) * 3 // 2
-            one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + waited_ns)
+            wait_ns = UNKNOWN.measured(core.now_ns - probe.sent_ns).verdict_wait_ns
+            one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + wait_ns)
         if one.found is None or (by is None and pair == one.found.pair):
             one.found = found
 
