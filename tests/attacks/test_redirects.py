@@ -133,7 +133,11 @@ def test_a_conversation_goes_on_and_waits_for_no_neighbour(lab: Lab) -> None:
     establish_context(lab)
     route = f"ip -6 route get {format_locator(B1)} from {format_locator(A1)}"
     to_placeholder = f"via {format_locator(GATEWAY)}"
-    assert to_placeholder in words(lab, "a", route)
+    lab.wait_for(
+        "packets to the peer take our route",
+        lambda: to_placeholder in words(lab, "a", route),
+        RECOVERY_S,
+    )
     with Stream(lab) as stream, Tap(lab, "a") as victim:
         sent = attack(lab)
         lab.wait_for("they arrive", lambda: sent <= victim.received, RECOVERY_S)
