@@ -112,6 +112,18 @@ def _note(one: Search, nonce: int, probe: Probe) -> None:
         del one.probes[next(iter(one.probes))]
 
 
+def keep(context: Context, one: Search, kept: set[Pair]) -> None:
+    """The pair in use is broken: the first answer over another that is kept ends its use.
+
+    Answers over pairs that are not kept, also those on their way, only measure from now on.
+    """
+    one.is_silent = True
+    if one.found is not None and one.found.pair not in kept:
+        one.found = None
+    context.late = {nonce: it for nonce, it in one.probes.items() if it.pair not in kept}
+    one.probes = {nonce: it for nonce, it in one.probes.items() if it.pair in kept}
+
+
 def batch(core: Core, context: Context, one: Search) -> None:
     """Probes the next pairs of the cycle, or begins a new cycle."""
     if context.path is Path.LEAVING and core.now_ns >= one.until_ns:

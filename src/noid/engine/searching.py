@@ -35,7 +35,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import UNKNOWN, Pair
 from noid.engine.phases import Finding, Probe, Search
-from noid.engine.probing import arm, batch, end, is_mutual, measure, send_probe, want
+from noid.engine.probing import arm, batch, end, is_mutual, keep, measure, send_probe, want
 from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.switching import repeat, switch
@@ -152,16 +152,17 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
     "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
     use carries data until a better one answers. If it is broken, no answer over it is waited for.
     """
-    if not better_pairs(context) or not context.is_settled:
+    if not (better := better_pairs(context)) or not context.is_settled:
         return
     one, ends = context.search, is_broken(context)
     if one is not None and ends and context.path is Path.DOUBTING:
-        one.is_silent = True
+        keep(context, one, {context.pair, *better})
         if one.found is not None:
             _use(core, context, one, one.found)
         return
     if one is not None and (is_questioned(context) or (ends and context.path is Path.ASKING)):
-        context.late, one = one.probes, Search(why, core.now_ns, one.packet, 0, False)
+        context.late, context.searched_ns = one.probes, core.now_ns
+        one = Search(why, core.now_ns, one.packet, 0, False)
     elif context.path not in (Path.STEADY, Path.LEAVING):
         return
     context.search = one = one or Search(why, core.now_ns, b"", 0, False)
