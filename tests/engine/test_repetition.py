@@ -3,6 +3,8 @@
 
 import itertools
 
+import pytest
+
 from noid.constants import (
     CLOSE_TIME,
     CONTEXT_IDLE_TIME,
@@ -17,6 +19,7 @@ from noid.constants import (
     UPDATE_RETRANSMIT_MAX,
 )
 from noid.engine.events import LocatorsChanged, SendControl
+from noid.engine.history import Pair
 from noid.engine.state import State
 from noid.wire.control import Code
 from tests.engine.network import (
@@ -34,6 +37,7 @@ from tests.engine.network import (
 from tests.engine.test_limits import codes_sent, lose
 from tests.engine.test_refusals import EVERY_PAIR, closing, unanswered
 
+ONE, TWO = frozenset({A1}), frozenset({A2})
 PLAIN, REWRITABLE, FIXED = 58, 230, 238
 WAYS = EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}
 
@@ -140,6 +144,25 @@ def test_init_is_sent_over_every_pair_for_a_limited_number_of_rounds() -> None:
     pairs = [(A1, B1), (A2, B2), (A2, B1), (A1, B2)]
     assert said.pairs == pairs * INIT_ROUNDS_MAX
     assert said.forms == ([PLAIN] * 4 + [REWRITABLE] * 4) * (INIT_ROUNDS_MAX // 2)
+
+
+@pytest.mark.parametrize(
+    ("marks", "pairs"),
+    [
+        (LocatorsChanged((A1, A2), backup=TWO), [(A1, B1), (A1, B2), (A2, B1), (A2, B2)]),
+        (LocatorsChanged((A1, A2), deprecated=TWO), [(A1, B1), (A1, B2), (A2, B1), (A2, B2)]),
+        (LocatorsChanged((A1, A2), backup=ONE), [(A1, B1), (A2, B2), (A2, B1), (A1, B2)]),
+    ],
+)
+def test_init_has_a_worse_source_than_the_first_only_after_the_others(
+    marks: LocatorsChanged, pairs: list[Pair]
+) -> None:
+    network = Network()
+    network.give(network.a, marks)
+    network.dead |= WAYS
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert Sayings(network, network.a, Code.INIT).listen(2 * SECOND).pairs == pairs
 
 
 def test_between_rounds_of_init_it_waits_4_s_doubling() -> None:

@@ -144,20 +144,21 @@ def first_contacts(context: Context) -> list[Pair]:
     "The first INIT message is sent to the destination locator which is the AID." Then "a different
     destination locator should be used", among those that the DNS has proven, and it may be
     "necessary [...] to try different source locators as well". Each pair has another source than
-    the one before, too: if a provider of both hosts has failed, both ends have to be others. A
-    source that is known to be broken is left out if there are others.
+    the one before, too: if a provider of both hosts has failed, both ends have to be others.
+    Sources of a worse standing than the first come after all pairs of the others. A source that is
+    known to be broken is left out if there are others.
     """
-    others = [locator for locator in context.own_set if locator != context.local_aid]
-    if len(others) > 1:
-        others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
-    every = (context.local_aid, *others)
-    working = [one for one in every if not context.own_marks_of(one) & LocatorFlag.BROKEN]
-    sources = working or every
+    aid, *others = dict.fromkeys((context.local_aid, *context.own_set))
+    ranks = {one: standing(context, (one, context.peer_aid)) for one in (aid, *others)}
+    every = [aid, *sorted(others, key=ranks.__getitem__)]
+    sources = [one for one in every if not context.own_marks_of(one) & LocatorFlag.BROKEN] or every
+    worse = [one for one in sources if ranks[one] > ranks[sources[0]]]
     proven = context.peer_verified | {context.peer_aid}
     peers = [locator for locator in context.peer_set if locator in proven]
     return [
-        (sources[(turn + place) % len(sources)], peer)
-        for turn in range(len(sources))
+        (group[(turn + place) % len(group)], peer)
+        for group in (sources[: len(sources) - len(worse)], worse)
+        for turn in range(len(group))
         for place, peer in enumerate(peers)
     ]
 
