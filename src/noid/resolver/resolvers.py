@@ -157,14 +157,14 @@ class Resolvers:
     def _paths(self) -> list[Path]:
         """The kernel's choice of source for every resolver, then our own choices.
 
-        The preferred source is the last of these, because the kernel usually chooses it too.
+        The preferred source is the second of these, because the kernel usually chooses it too.
         Resolvers take turns over the sources, so that every source gets a try before any resolver
         gets all of them; and links do, since of very many addresses of one only some are tried.
         """
         paths = [Path(server, None) for server in self.servers]
         distant = [server for server in self.servers if server in self._distant]
         own = in_turn(self.sources()) if distant else ()
-        sources = (*own[1:], *own[:1])
+        sources = (*own[1:2], *own[:1], *own[2:])
         for turn in range(len(distant)):
             for index, source in enumerate(sources):
                 paths.append(Path(distant[(index + turn) % len(distant)], source))
