@@ -62,6 +62,62 @@ def test_contexts_leave_a_lost_link_before_its_loss_is_reported(pins: Path) -> N
     keeping(pins, scenario)
 
 
+def test_the_loss_of_a_link_is_reported_before_the_next_survey(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        uplinks = kept.watching.uplinks
+        assert isinstance(uplinks, Unwatched)
+        lose(kept, "up1")
+        kept.watching.take(kept.watching.survey())
+        assert socket.if_nametoindex("up1") in uplinks.lost
+
+    keeping(pins, scenario)
+
+
+def test_a_link_that_returns_at_once_is_not_reported_as_lost(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        uplinks = kept.watching.uplinks
+        assert isinstance(uplinks, Unwatched)
+        lose(kept, "up1")
+        run("ip link set up1 up")
+        kept.watching.hear()
+        lose(kept, "up2")
+        await until(lambda: socket.if_nametoindex("up2") in uplinks.lost)
+        assert socket.if_nametoindex("up1") not in uplinks.lost
+
+    keeping(pins, scenario)
+
+
+def test_neighbours_are_read_once_for_a_link_that_is_lost(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(kept: Kept) -> None:
+        uplinks, read, drop = kept.watching.uplinks, list[int](), kept.network.drop_queued
+        assert isinstance(uplinks, Unwatched)
+
+        def noted(device: int) -> None:
+            read.append(device)
+            drop(device)
+
+        monkeypatch.setattr(kept.network, "drop_queued", noted)
+        index = socket.if_nametoindex("up1")
+        lose(kept, "far1")
+        await until(lambda: index in uplinks.lost)
+        uplinks.lost.clear()
+        run("ip link set up1 alias said-again")
+        await until(lambda: index in uplinks.lost)
+        assert read == [index]
+
+    keeping(pins, scenario)
+
+
+def lose(kept: Kept, device: str) -> None:
+    """Takes a link down, and hears of it before the loop runs anything else."""
+    kept.events.clear()
+    run(f"ip link set {device} down")
+    while not kept.events:
+        kept.watching.hear()
+
+
 # --- rules, routes, neighbours --------------------------------------------------------------------
 
 

@@ -101,6 +101,7 @@ class Watching:
         self._changed = asyncio.Event()
         self._losses = self._stale = 0
         self._lost: dict[int, bool] = {}
+        self._left: set[int] = set()
         self._after_loss: asyncio.TimerHandle | None = None
         self._is_due = self._again = False
         self._compare_at_s = 0.0
@@ -123,6 +124,8 @@ class Watching:
         for index, flags in found.links.items():
             if flags & LINK_CARRIES != LINK_CARRIES:
                 self._lose_link(index, is_up=bool(flags & IFF_UP))
+            else:
+                self._lost.pop(index, None)
         if found.deleted and not self._wait_s():
             with self._restoring():
                 self.plane.routes_deleted(found.deleted)
@@ -146,17 +149,26 @@ class Watching:
         event = self.own.lost(index)
         if event is not None:
             self.handle(event)
+            self._left.add(index)
         self._lost[index] = is_up
         if self._after_loss is None:
             loop = asyncio.get_running_loop()
             self._after_loss = loop.call_later(AFTER_LOSS_S, self._finish_losses)
 
     def _finish_losses(self) -> None:
-        lost, self._lost, self._after_loss = self._lost, {}, None
+        if self._after_loss is not None:
+            self._after_loss.cancel()
+        lost, left, self._lost, self._left, self._after_loss = (
+            self._lost,
+            self._left,
+            {},
+            set(),
+            None,
+        )
+        for index in left:
+            with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
+                self.network.drop_queued(index)
         for index, is_up in lost.items():
-            if self.own.links.get(index):
-                with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
-                    self.network.drop_queued(index)
             self.uplinks.link_lost(index, is_up=is_up)
 
     def _keep_aids_of(self, index: int) -> None:
@@ -271,6 +283,7 @@ class Watching:
             self.handle(event)
             self.plane.locators_changed()
             self.told()
+        self._finish_losses()  # what the survey says is newer
         self.uplinks.surveyed(survey)
         self._keep_aids(survey)
 
