@@ -243,8 +243,12 @@ def test_the_monitor_tells_of_a_context_as_it_is_made(lab: Lab) -> None:
     lab.wait_for("the monitor is there", lambda: tells("monitoring"), PATIENCE_S)
     establish_context(lab)
     lab.wait_for("it tells of the locators", lambda: tells("locators_verified"), PATIENCE_S)
-    states = [event["new"] for event in told() if event["event"] == "state_changed"]
-    assert states in WAYS
+
+    def states() -> list[str]:
+        return [event["new"] for event in told() if event["event"] == "state_changed"]
+
+    lab.wait_for("it tells of the end of the set-up", lambda: "established" in states(), PATIENCE_S)
+    assert states() in WAYS
     lab.stop_daemon("a")
     assert monitor.popen.wait(PATIENCE_S) == 0, "it ends with the daemon"
     lab.start_daemon("a")

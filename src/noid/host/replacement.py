@@ -3,9 +3,22 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+UNFINISHED: Final = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""The names of new files before they replace others, by ``tempfile``."""
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what a process that was killed has left of its replacements in a directory."""
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if UNFINISHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def replace_file(

@@ -29,6 +29,7 @@ from noid.host import descriptors
 from noid.host.netlink import HostNetwork
 from noid.host.notify import notify, ping_watchdog
 from noid.host.octets import interface_octets
+from noid.host.replacement import remove_unfinished
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
@@ -191,6 +192,7 @@ class Daemon:
         """Opens the state directory; returns who the host is, and what there is to take up."""
         directory = Path(self.config.state.directory)
         self.troubles += prepare_directory(directory)
+        remove_unfinished(directory)
         self.reporter.open(directory)
         stack.push_async_callback(self.reporter.close)
         self.memories = ContextStore(directory)
