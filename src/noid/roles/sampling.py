@@ -177,7 +177,7 @@ class Sampling:
     def _next_pairs(
         self, context: Context, turn: Turn, pairs: list[Pair], now_ns: int
     ) -> list[Pair]:
-        """The idle pair that is measured now, and sometimes the pair in use."""
+        """The idle pairs that are measured now, and sometimes the pair in use."""
         missed = turn.missed
         if missed and context.history_of(missed).heard_ns > turn.ended_ns:
             missed = None
