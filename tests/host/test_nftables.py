@@ -43,6 +43,15 @@ def test_a_trace_names_the_rule_that_dropped_each_packet() -> None:
     }
 
 
+def test_a_packet_with_the_number_of_one_that_was_dropped_is_another() -> None:
+    trace = printing("true")
+    trace.process.communicate()
+    trace.output += PRINTED.replace("up1", "up2").encode()
+    trace.output += PRINTED.encode()
+    devices = {traced.device for traced in trace.drops(except_table="own")}
+    assert devices == {"up1", "up2"}
+
+
 def test_only_so_much_of_a_trace_is_kept() -> None:
     trace = printing("head", "-c", str(TRACE_OCTETS_MAX + 1), "/dev/zero")
     assert not trace.wait_for("no such text", lambda: None)

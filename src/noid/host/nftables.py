@@ -183,9 +183,11 @@ class Trace:
                     packets.setdefault(name, packet)
                 continue
             dropped = _DROPPED.match(rest)
-            if dropped and name in packets and chain.split()[1] != except_table:
+            # A later packet in the same memory has the same number.
+            packet = packets.pop(name, None) if dropped else None
+            if dropped and packet and chain.split()[1] != except_table:
                 rule = _COUNTER.sub(r"\1", dropped["rule"] or "policy drop")
-                found.setdefault(packets[name], Drop(chain, rule))
+                found.setdefault(packet, Drop(chain, rule))
         return found
 
 
