@@ -3,7 +3,7 @@
 
 Attacker: on the path of one provider, which it lets pass data and not answers; or on those of all
 pairs but the one that fails; or one who makes a daemon stand still for seconds. Guaranteed: the
-daemon waits for no answer longer than SILENCE_MAX, however many others come meanwhile.
+daemon waits for no answer longer than SILENCE_MAX, also if other answers keep coming.
 """
 
 import itertools

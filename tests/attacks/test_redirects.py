@@ -33,7 +33,7 @@ __all__ = ["lab_machine", "programs"]
 ROUTER = parse_locator("fe80::1")
 TARGET = parse_locator("fe80::bad")
 TARGET_LINK = bytes((2, 1)) + bytes.fromhex("020000000bad")
-"""The option that the target has this link-layer address, which is nobody's."""
+"""The option that the target has this link-layer address, which no host has."""
 OPTIONS = bytes((ipv6.ICMPV6, 0, 1, 4)) + bytes(4)
 REDIRECT, HOP_LIMIT = 137, 255
 PER_SECOND = 100
@@ -49,7 +49,7 @@ def redirect(
     link: bytes = b"",
     options: bytes = b"",
 ) -> bytes:
-    """A whole packet: packets for a destination are to go to a target, which is nobody."""
+    """A whole packet: packets for a destination are to go to a target, which no host is."""
     body = bytes((REDIRECT, 0)) + bytes(6) + target + destination + link
     total = ipv6.checksum(sender, A1, ipv6.ICMPV6, body).to_bytes(2)
     header = ipv6.Header(

@@ -158,13 +158,9 @@ class Watching:
     def _finish_losses(self) -> None:
         if self._after_loss is not None:
             self._after_loss.cancel()
-        lost, left, self._lost, self._left, self._after_loss = (
-            self._lost,
-            self._left,
-            {},
-            set(),
-            None,
-        )
+        lost, self._lost = self._lost, {}
+        left, self._left = self._left, set()
+        self._after_loss = None
         for index in left:
             with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
                 self.network.drop_queued(index)

@@ -185,7 +185,6 @@ class Sampling:
         self._keep(context, Turn(now_ns, turn.used_ns, is_shared, missed))
         if not self._of_silent:
             return self._likely(context, pairs, missed)
-        self._samples += 1
         return self._of_each(pairs, most=1)
 
     def _keep(self, context: Context, turn: Turn) -> None:
@@ -204,6 +203,7 @@ class Sampling:
             most: pairs that are returned.
             is_single: whether the host has one uplink, so that those of the peer are meant.
         """
+        self._samples += 1
         by_uplink: dict[Locator, list[Pair]] = {}
         for pair in pairs:
             by_uplink.setdefault(pair[is_single], []).append(pair)
@@ -223,7 +223,6 @@ class Sampling:
         likely = [pair for pair in pairs if pair != missed or is_all] or pairs
         disjoint = {pair[0] for pair in likely if pair[1] != context.peer_locator}
         likely = [p for p in likely if p[1] != context.peer_locator or p[0] not in disjoint]
-        self._samples += 1
         chosen = self._of_each(likely, is_single=len(context.own_set) == 1)
         return [*chosen, context.pair] if is_all or not likely else chosen
 
