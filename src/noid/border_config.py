@@ -36,6 +36,8 @@ from noid.locators import Locator, parse_locator
 
 DEFAULT_SOCKET: Final = Path("/run/noid-border/border.sock")
 DEFAULT_PINS: Final = Path("/sys/fs/bpf/noid-border")
+EVENTS_MAX: Final = 200
+"""Events that a border keeps; older ones are forgotten."""
 GATEWAY: Final = "gateway"
 """The target of an active check that is the provider's router, with any address."""
 AUTOMATIC: Final = "auto"

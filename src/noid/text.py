@@ -8,6 +8,8 @@ and every line of log prints through this module; a zone file takes host names o
 
 import itertools
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -49,3 +51,13 @@ def json_line(value: object) -> str:
     if octets.isascii() and b"\x7f" not in octets:
         return octets.decode()
     return json.dumps(json.loads(octets)).replace("\x7f", r"\u007f")
+
+
+def line_of(event: Mapping[str, Any]) -> str:
+    """An event as one log line: its name, then each fact as key=value."""
+    facts = " ".join(
+        f"{key}={','.join(value) if isinstance(value, list) else value!s}"
+        for key, value in event.items()
+        if key not in ("event", "at", "at_ns", "cause")
+    )
+    return f"{event['event'].replace('_', ' ')}: {facts}"

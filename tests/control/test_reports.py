@@ -14,7 +14,6 @@ from noid.control.reports import (
     Event,
     context_report,
     event_of,
-    line_of,
     pair_text,
     shares_report,
 )
@@ -49,6 +48,7 @@ from noid.engine.events import (
 )
 from noid.engine.state import State
 from noid.shares.policy import POLICY, Standing
+from noid.text import line_of
 from tests.engine.network import A1, A2, B1, B2, established
 
 REPORTS: list[tuple[Output, Event, str]] = [

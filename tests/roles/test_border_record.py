@@ -3,8 +3,9 @@
 
 from typing import Any
 
+from noid.border_config import EVENTS_MAX
 from noid.cli.border import event_line
-from noid.roles.border_record import EVENTS_MAX, Record
+from noid.roles.border_record import Record
 
 ONE, TWO = "2001:db8:1::/48", "2001:db8:2::/48"
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from noid.border_config import (
     AUTOMATIC,
     DEFAULT_SOCKET,
+    EVENTS_MAX,
     load_border_config,
 )
-from noid.cli.history import print_events
 from noid.cli.leaves import add_group, add_json, add_leaf
 from noid.cli.output import remove_and_say, say
 from noid.cli.paths import clock
@@ -26,7 +26,6 @@ from noid.counters import BorderCounter, counters_of
 from noid.errors import ConfigError, PlatformError, UsageError
 from noid.host import precise
 from noid.roles import logs
-from noid.roles.border_record import EVENTS_MAX
 from noid.roles.collecting import paused
 from noid.text import duration, json_line, printable
 
@@ -169,6 +168,9 @@ def show_history(arguments: argparse.Namespace) -> int:
 
 def monitor(arguments: argparse.Namespace) -> int:
     """Prints events until the daemon stops or the reader closes the pipe."""
+    # Imported here, with much of the engine: no other command of the border needs it.
+    from noid.cli.history import print_events
+
     return print_events(arguments, event_line)
 
 

@@ -16,10 +16,9 @@ from noid.cli.paths import clock, percent, round_trip
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.client import ask, stream_events
-from noid.control.reports import line_of
 from noid.control.uplink_reports import reason_text
 from noid.state.history import EVENTS_MAX
-from noid.text import duration, json_line, printable
+from noid.text import duration, json_line, line_of, printable
 
 SHOWN: Final = 50
 PAGE: Final = 1_000

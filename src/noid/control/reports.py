@@ -105,16 +105,6 @@ def _cause(cause: Cause) -> Event:
     return {"cause": cause.identifier, "why": cause.value}
 
 
-def line_of(event: Event) -> str:
-    """An event as one log line: its name, then each fact as key=value."""
-    facts = " ".join(
-        f"{key}={','.join(value) if isinstance(value, list) else value!s}"
-        for key, value in event.items()
-        if key not in ("event", "at", "at_ns", "cause")
-    )
-    return f"{event['event'].replace('_', ' ')}: {facts}"
-
-
 def uplink_line(change: Change) -> tuple[int, str]:
     """A change of an uplink as one log line, and its level."""
     if change.new is Health.UP:

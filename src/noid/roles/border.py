@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from noid import __version__
-from noid.border_config import AUTOMATIC, BorderConfig
+from noid.border_config import AUTOMATIC, EVENTS_MAX, BorderConfig
 from noid.constants import NEVER
 from noid.control.schema import Handler
 from noid.control.server import ControlServer
@@ -38,7 +38,7 @@ from noid.roles import border_host
 from noid.roles.border_placed import former_places, settle
 from noid.roles.border_prefixes import KnownPrefixes
 from noid.roles.border_providers import NO_CARRIER, ProviderState, facts, facts_handed_over
-from noid.roles.border_record import EVENTS_MAX, Record
+from noid.roles.border_record import Record
 from noid.roles.checking import Check
 from noid.roles.detecting import Detection
 from noid.roles.serving import serve_metrics

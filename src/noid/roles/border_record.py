@@ -7,13 +7,12 @@ Times are in seconds since 1970; the record survives a reload of the configurati
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from noid.border_config import EVENTS_MAX
 from noid.flows.liveness import Liveness
 from noid.roles.border_placed import Place
 
-EVENTS_MAX: Final = 200
-"""Events that are kept; older ones are forgotten."""
 UP, DOWN = "up", "down"
 
 Publish = Callable[[dict[str, Any]], None]

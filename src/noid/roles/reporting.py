@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from noid.control.reports import LEVELS, Event, event_of, line_of, uplink_line
+from noid.control.reports import LEVELS, Event, event_of, uplink_line
 from noid.control.uplink_reports import change_event, switch_report
 from noid.control.uplinks import Change, Switch
 from noid.engine.events import Output
 from noid.roles.scripts import Scripts
 from noid.state.history import NEWEST, HistoryStore, Page
+from noid.text import line_of
 
 WRITE_DELAY_S: Final = 1.0
 """How long after the first of several events they are written to the history."""
