@@ -52,6 +52,16 @@ def test_a_packet_with_the_number_of_one_that_was_dropped_is_another() -> None:
     assert devices == {"up1", "up2"}
 
 
+def test_a_packet_with_the_number_of_one_that_passed_is_another() -> None:
+    trace = printing("true")
+    trace.process.communicate()
+    passed = f"trace id 4 inet own first {PACKET} 224 ip6 length 16\n".replace("up1", "up2")
+    dropped = f"trace id 4 inet own first {PACKET} 224 ip6 length 16\n"
+    trace.output += (passed + dropped + "trace id 4 inet fw input policy drop\n").encode()
+    drop = Drop("inet fw input", "policy drop")
+    assert trace.drops(except_table="own")[Traced("up1", THERE, HERE, 224)] == drop
+
+
 def test_only_so_much_of_a_trace_is_kept() -> None:
     trace = printing("head", "-c", str(TRACE_OCTETS_MAX + 1), "/dev/zero")
     assert not trace.wait_for("no such text", lambda: None)

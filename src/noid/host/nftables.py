@@ -165,12 +165,12 @@ class Trace:
         return True
 
     def drops(self, *, except_table: str) -> dict[Traced, Drop]:
-        """The packets that were dropped so far, and what dropped each.
+        """The packets that were dropped so far, and what dropped each; some of them passed before.
 
         Args:
             except_table: name of a table whose decisions do not count.
         """
-        packets: dict[str, Traced] = {}
+        packets: dict[str, list[Traced]] = {}
         found: dict[Traced, Drop] = {}
         for text in self.output.decode(errors="replace").splitlines():
             line = _LINE.match(text)
@@ -178,16 +178,14 @@ class Trace:
                 continue
             name, chain, rest = line["id"], line["chain"], line["rest"]
             if rest.startswith("packet: "):
-                packet = _packet(rest)
-                if packet is not None:
-                    packets.setdefault(name, packet)
-                continue
-            dropped = _DROPPED.match(rest)
-            # A later packet in the same memory has the same number.
-            packet = packets.pop(name, None) if dropped else None
-            if dropped and packet and chain.split()[1] != except_table:
-                rule = _COUNTER.sub(r"\1", dropped["rule"] or "policy drop")
-                found.setdefault(packet, Drop(chain, rule))
+                if (packet := _packet(rest)) is not None:
+                    packets.setdefault(name, []).append(packet)
+            elif dropped := _DROPPED.match(rest):
+                # A later packet in the same memory has the same number, also after one that passed.
+                alike = packets.pop(name, [])
+                if chain.split()[1] != except_table:
+                    rule = _COUNTER.sub(r"\1", dropped["rule"] or "policy drop")
+                    found |= {packet: found.get(packet) or Drop(chain, rule) for packet in alike}
         return found
 
 
