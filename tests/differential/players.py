@@ -169,7 +169,7 @@ class Stack:
     """
 
     def __init__(self) -> None:
-        # Each processor has a queue of its own: from another one, a sentinel may overtake its frame.
+        # Each processor has its own queue: from another one, a sentinel may overtake its frame.
         self.processors = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(self.processors)})
         ip("link add up1 type veth peer name far1")
