@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid.sockets``, and the example of docs/operating.md, on hosts of the lab."""
+"""``noid.sockets``, and the example of docs/monitoring.md, on hosts of the lab."""
 
 import re
 import socket
@@ -17,7 +17,7 @@ from noid.lab.topology import locators
 from tests.lab.conversations import establish_context, restart_daemons
 from tests.lab.privilege import NOBODY
 
-PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
+PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
 EXAMPLE = re.compile(r"<!-- example: sockets -->\n\n((?:    .*\n|\n)+)")
 LIMIT_S = 60.0
 OPT_OUT = """\

@@ -25,7 +25,7 @@ from tests.test_json import SCHEMAS, check
 
 SINK_PORT = 7002
 WITHIN_S = 60.0
-"""A busy machine; docs/operating.md says how long it takes on one that is not."""
+"""A busy machine; docs/monitoring.md says how long it takes on one that is not."""
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 """How long it takes until a failure is reported, at most, and what the measurements cost.
 
 Two hosts run in virtual time, so that the worst moment of a failure can be searched for. The bounds
-are those of docs/operating.md.
+are those of docs/monitoring.md.
 """
 
 import asyncio
