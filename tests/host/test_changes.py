@@ -31,10 +31,12 @@ from noid.host.messages import (
     NEW_LINK,
     NEW_NEIGHBOUR,
     NEW_ROUTE,
+    REFUSING,
     ROUTE,
     RTA_DESTINATION,
     RTA_METRIC,
     RTA_TABLE,
+    UNICAST,
 )
 from noid.host.routes import DeletedRoute, Prefix
 from noid.locators import Locator, parse_locator
@@ -57,8 +59,10 @@ def link(kind: int, index: int, flags: int) -> bytes:
     return message(kind, LINK.pack(0, 1, index, flags, 0))
 
 
-def route(kind: int, bits: int, *attributes: bytes, table: int = 252) -> bytes:
-    header = bytes([10, bits, 0, 0, table]) + bytes(ROUTE.size - 5)
+def route(
+    kind: int, bits: int, *attributes: bytes, table: int = 252, refusing: int = UNICAST
+) -> bytes:
+    header = bytes([10, bits, 0, 0, table, 0, 0, refusing]) + bytes(ROUTE.size - 8)
     return message(kind, header + b"".join(attributes))
 
 
@@ -103,6 +107,14 @@ def test_a_route_to_somewhere_names_its_prefix(kind: int) -> None:
     assert said(route(kind, 64, to_peer)) == Changes(prefixes={Prefix(PEER, 64)})
     found = said(route(kind, HOST_BITS, to_peer, table=MAIN_TABLE))
     assert found.prefixes == {Prefix(PEER, HOST_BITS)}
+
+
+@pytest.mark.parametrize("kind", [NEW_ROUTE, DELETE_ROUTE])
+@pytest.mark.parametrize("bits", [3, 64, HOST_BITS])
+def test_a_route_that_refuses_packets_names_its_prefix_in_any_table(kind: int, bits: int) -> None:
+    for refusing in REFUSING:
+        found = said(route(kind, bits, attribute(RTA_DESTINATION, PEER), refusing=refusing))
+        assert found.prefixes == {Prefix(PEER, bits)}
 
 
 def test_where_very_many_prefixes_change_any_may_have() -> None:

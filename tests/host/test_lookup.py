@@ -9,7 +9,7 @@ import pytest
 from noid.constants import LOCATORS_MAX
 from noid.errors import PlatformError
 from noid.host.links import FAR_AWAY
-from noid.host.lookup import AT_ONCE, USERS, Packet, routes_taken, usual_user
+from noid.host.lookup import AT_ONCE, USERS, Packet, refused, routes_taken, usual_user
 from noid.host.netlink import HostNetwork
 from noid.host.rules import Rule
 from noid.host.survey import Survey
@@ -115,6 +115,28 @@ def test_a_route_depends_on_the_user_the_source_and_the_mark() -> None:
         assert {one.table for one in answers[::2]} == {102}
         assert all(one.error and not one.device for one in answers[1::2])
         assert routes_taken([], 1) == []
+
+    in_network_namespace(scenario)
+
+
+def test_a_packet_is_refused_by_a_route_to_it_and_not_by_the_default_route() -> None:
+    def scenario() -> None:
+        two_uplinks()
+        peer = parse_locator("2001:db8:3::1")
+        one, two = Packet(peer, ONE), Packet(peer, TWO)
+        assert refused([one, two], 0) == set()
+        ip("route add prohibit 2001:db8:3::/64 table 101")
+        assert refused([one, two], 0) == {one}
+        ip("route del default table 101")
+        ip("route add unreachable default table 101")
+        ip("route del default table 102")
+        ip("route add unreachable default table 102")
+        assert refused([one, two], 0) == {one}
+        ip("route add unreachable 2001:db8:3::1 table 101")
+        assert refused([one, two], 0) == set(), "the lost uplink may be the reason"
+        ip("rule add priority 1003 to 2001:db8:3::/64 prohibit")
+        assert refused([one, two] * AT_ONCE, 0) == {one, two}
+        assert refused([], 0) == set()
 
     in_network_namespace(scenario)
 

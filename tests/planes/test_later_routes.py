@@ -2,6 +2,7 @@
 """Routes of others to the prefix of a peer that come and go later, such as those of a VPN."""
 
 import asyncio
+import socket
 import subprocess
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from noid.host.routes import Prefix
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.inquiries import AT_ONCE, Inquiries
 from tests.dns.conftest import ip
-from tests.planes.keeping import PEER, UPLINKS, Kept, keeping
+from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, Kept, flow_to_peer, keeping, routes
 from tests.waiting import until
 
 VPN = "vpn0"
@@ -45,24 +46,93 @@ def test_a_new_connection_takes_the_vpn_that_came_up_later(
     keeping(pins, scenario, kind=kind)
 
 
+def is_refused(source: str, peer: Locator = PEER) -> bool:
+    """Whether a program cannot send to a peer from an address."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as program:
+        program.bind((source, 0))
+        try:
+            program.connect((format_locator(peer), 9))
+        except OSError:
+            return True
+        return False
+
+
+def are_refused(is_so: bool) -> bool:
+    """Whether connections to the peer with and without a source are all refused, or none is."""
+    return {is_refused("::"), is_refused(format_locator(AID))} == {is_so}
+
+
 @pytest.mark.parametrize("kind", ["bpf", "tun"])
-@pytest.mark.parametrize("refusal", ["blackhole", "unreachable", "prohibit"])
-def test_a_new_connection_is_refused_where_the_operator_wants_it(
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "route {} blackhole 2001:db8:3::1",
+        "route {} unreachable 2001:db8:3::1",
+        "route {} prohibit 2001:db8:3::/64",
+        "rule {} to 2001:db8:3::/64 priority 1000 prohibit",
+        "rule {} to 2001:db8:3::1 priority 1000 unreachable",
+    ],
+)
+def test_the_peer_of_a_context_is_refused_where_the_operator_wants_it(
     pins: Path, kind: Literal["bpf", "tun"], refusal: str
 ) -> None:
-    def is_refused() -> bool:
-        command = ["ip", "-6", "route", "get", format_locator(PEER)]
-        return subprocess.run(command, capture_output=True, check=False).returncode != 0
-
     async def scenario(kept: Kept) -> None:
         ip("-6 route add default dev up1")
-        assert not is_refused()
-        ip(f"-6 route add {refusal} {format_locator(PEER)}")
-        await until(is_refused)
-        ip(f"-6 route del {refusal} {format_locator(PEER)}")
-        await until(lambda: not is_refused())
+        assert are_refused(False)
+        before = routes(kept)
+        for _ in range(2):
+            ip(f"-6 {refusal.format('add')}")
+            await until(lambda: are_refused(True))
+            assert not any(routes(kept).values())
+            ip(f"-6 {refusal.format('del')}")
+            await until(lambda: routes(kept) == before)
+            assert are_refused(False)
 
     keeping(pins, scenario, kind=kind)
+
+
+def test_the_peer_of_a_context_that_is_made_later_is_refused_too(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        ip("-6 route add default dev up1")
+        ip("-6 route add prohibit 2001:db8:4::/64")
+        flow = flow_to_peer()
+        flow.local_label += 1
+        flow.peer_aid = flow.peer_locator = parse_locator("2001:db8:4::1")
+        kept.plane.install(flow)
+        kept.plane.watch(flow.peer_aid)
+        assert is_refused(format_locator(AID), flow.peer_aid)
+        ip("-6 route del prohibit 2001:db8:4::/64")
+        await until(lambda: _has_route(kept, flow.peer_aid))
+        kept.plane.remove(flow.local_label)
+        kept.plane.unwatch(flow.peer_aid)
+        assert not _has_route(kept, flow.peer_aid)
+
+    keeping(pins, scenario)
+
+
+def _has_route(kept: Kept, peer: Locator) -> bool:
+    return any(route.aid == peer for some in routes(kept).values() for route in some)
+
+
+def test_a_refusal_in_the_table_of_an_uplink_is_for_its_addresses(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        for number in (1, 2):
+            ip(f"-6 route add default dev up{number} table {100 + number}")
+            ip(f"-6 rule add from 2001:db8:{number}::/64 priority 2000 lookup {100 + number}")
+        own = [format_locator(one) for one in (AID, OTHER)]
+
+        def refused() -> list[bool]:
+            return [is_refused(one) for one in own]
+
+        await until(lambda: refused() == [False, False])
+        ip("-6 route add blackhole 2001:db8:3::1 table 101")
+        await until(lambda: refused() == [True, False])
+        ip("-6 route del blackhole 2001:db8:3::1 table 101")
+        await until(lambda: refused() == [False, False])
+        ip("-6 route add blackhole 2001:db8:3::1 table 102")
+        await until(lambda: refused() == [False, True])
+
+    keeping(pins, scenario)
 
 
 def test_peers_are_looked_up_a_few_at_a_time() -> None:

@@ -198,7 +198,7 @@ def test_a_flushed_table_is_restored_and_reported(
 
     async def scenario(kept: Kept) -> None:
         row = kept.bpf.rows.of[AID]
-        kept.bpf.steering.add_peers(row, peers)
+        kept.bpf.steering.add_peers(row, peers, AID)
         table = kept.bpf.steering.table_of(row)
         # The command deletes again what is restored before it has ended.
         await is_restored(kept, lambda: routes(kept), lambda: ip(f"route flush table {table}"))
@@ -213,7 +213,7 @@ def test_what_the_plane_removes_itself_is_not_restored(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         row = kept.bpf.rows.of[AID]
         kept.bpf.steering.remove_peer(row, PEER)
-        kept.bpf.steering.add_peers(row, [PEER])
+        kept.bpf.steering.add_peers(row, [PEER], AID)
         there = routes(kept)
         await asyncio.sleep(0.1)
         kept.watching.hear()

@@ -69,8 +69,8 @@ def peers(count: int) -> list[Locator]:
 def test_a_peer_has_a_route_by_the_uplink_and_one_by_our_device() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         assert steering.set_uplink(ROW, up1)
-        assert steering.add_peers(ROW, [B1, B1])
-        assert not steering.add_peers(ROW, [B1])
+        assert steering.add_peers(ROW, [B1, B1], A1)
+        assert not steering.add_peers(ROW, [B1], A1)
         by_uplink = PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK, gateway=GATEWAY)
         by_ours = PeerRoute(B1, TABLE, steering.own, BY_OURS)
         assert steering.network.routes(TABLE) == {by_uplink, by_ours}
@@ -86,7 +86,7 @@ def test_a_peer_has_a_route_by_the_uplink_and_one_by_our_device() -> None:
 def test_a_device_without_neighbours_needs_no_gateway() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         steering.set_uplink(ROW, uplink(flags=0))
-        steering.add_peers(ROW, [B1])
+        steering.add_peers(ROW, [B1], A1)
         assert PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK) in steering.network.routes(TABLE)
         assert steering.network.neighbour_devices(GATEWAY) == set()
 
@@ -96,7 +96,7 @@ def test_a_device_without_neighbours_needs_no_gateway() -> None:
 def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         steering.set_uplink(ROW, up1)
-        steering.add_peers(ROW, [B1])
+        steering.add_peers(ROW, [B1], A1)
         steering.choose({B1: (ROW, A1)})
         steering.lose_uplink(ROW)
         ip("link set up1 down")
@@ -108,7 +108,7 @@ def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
         assert steering.go_on(ROW)
         from_aid = by_ours._replace(table=SECTION.table, source=A1)
         assert steering.network.routes(SECTION.table) == {from_aid}
-        steering.add_peers(ROW, [B2])
+        steering.add_peers(ROW, [B2], A1)
         assert steering.network.routes(TABLE) == {by_ours, by_ours._replace(aid=B2)}
         ip("link set up1 up")
         ip("addr add 2001:db8:1::a/64 dev up1 nodad")
@@ -142,7 +142,7 @@ def test_a_selection_without_a_context_ends_with_its_uplink() -> None:
 def test_a_selection_that_ends_while_its_uplink_is_down_leaves_nothing() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         steering.set_uplink(ROW, up1)
-        steering.add_peers(ROW, [B1])
+        steering.add_peers(ROW, [B1], A1)
         steering.choose({B1: (ROW, A1)})
         steering.lose_uplink(ROW)
         ip("link set up1 down")
@@ -165,11 +165,11 @@ def differing(steering: Steering, table: int) -> Difference:
 def test_what_changes_while_a_table_is_compared_is_left() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         steering.set_uplink(ROW, up1)
-        steering.add_peers(ROW, [B1])
+        steering.add_peers(ROW, [B1], A1)
         steering.network.remove_routes(list(steering.wanted(TABLE)))
         found = differing(steering, TABLE)
         steering.remove_peer(ROW, B1)
-        steering.add_peers(ROW, [B2])
+        steering.add_peers(ROW, [B2], A1)
         late = Difference(found.missing, set(steering.wanted(TABLE)))
         assert steering.correct(TABLE, late) == []
         assert steering.network.routes(TABLE) == set(steering.wanted(TABLE))
@@ -180,7 +180,7 @@ def test_what_changes_while_a_table_is_compared_is_left() -> None:
 def test_very_many_routes_come_back_in_turns() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         many = peers(2 * LIMITS.routes_at_once + 1)
-        steering.add_peers(ROW, many)
+        steering.add_peers(ROW, many, A1)
         assert not steering.set_uplink(ROW, up1)
         assert len(steering.network.routes(TABLE)) == len(many) + LIMITS.routes_at_once
         assert steering.correct(TABLE, differing(steering, TABLE)) == [], "it is being filled"
@@ -193,7 +193,7 @@ def test_very_many_routes_come_back_in_turns() -> None:
 
 def test_an_uplink_that_is_lost_waits_for_no_routes() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
-        steering.add_peers(ROW, peers(2 * LIMITS.routes_at_once))
+        steering.add_peers(ROW, peers(2 * LIMITS.routes_at_once), A1)
         assert not steering.set_uplink(ROW, up1)
         steering.lose_uplink(ROW)
         assert steering.go_on(ROW)
@@ -206,7 +206,7 @@ def test_an_uplink_that_is_lost_waits_for_no_routes() -> None:
 def test_a_peer_that_is_gone_gets_no_route_in_its_turn() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         many = peers(LIMITS.routes_at_once + 2)
-        steering.add_peers(ROW, many)
+        steering.add_peers(ROW, many, A1)
         assert not steering.set_uplink(ROW, up1)
         there = steering.network.routes(TABLE)
         gone = next(
@@ -281,7 +281,7 @@ def test_an_error_that_says_more_than_a_route_can_changes_no_route() -> None:
 def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         steering.set_uplink(ROW, up1)
-        steering.add_peers(ROW, [B1])
+        steering.add_peers(ROW, [B1], A1)
         network = steering.network
         network.remove_routes([PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK, gateway=GATEWAY)])
         network.add_routes([PeerRoute(B2, TABLE, steering.own, BY_OURS)])
@@ -302,7 +302,7 @@ def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:
 def test_refused_routes_are_counted() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         steering.own = 12345
-        steering.add_peers(ROW, [B1, B2])
+        steering.add_peers(ROW, [B1, B2], A1)
 
     assert on_a_host(scenario) == [2]
 
@@ -448,7 +448,7 @@ def test_a_packet_of_any_given_source_is_routed_as_without_noid() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         ip(f"-6 route add {format_locator(B1)} dev own")
         steering.set_uplink(ROW, up1)
-        steering.add_peers(ROW, [B1])
+        steering.add_peers(ROW, [B1], A1)
         steering.choose({B1: (ROW, A1)})
         keep_rules(steering.network, SECTION, rules_of(SECTION, {A1: ROW}, by_source=True), ())
         given = ("2001:db8:2:f::5", "2001:db8:1::5", "fd00::5", "8000::5")

@@ -28,11 +28,13 @@ from noid.host.messages import (
     NEW_LINK,
     NEW_NEIGHBOUR,
     NEW_ROUTE,
+    REFUSING,
     ROUTE,
     RTA_DESTINATION,
     RTA_METRIC,
     RTA_TABLE,
     TABLE_AT,
+    TYPE_AT,
     attributes_of,
     number_in,
     spans,
@@ -67,7 +69,8 @@ class Changes:
         deleted: routes to single addresses that were deleted.
         unaddressed: addresses that were deleted. The kernel takes them out of the routes that have
             them as the source, and sends no message about that.
-        prefixes: where routes to prefixes, or to single addresses in the main table, came or went.
+        prefixes: where routes to prefixes, or to single addresses in the main table, or routes that
+            refuse packets in any table, came or went.
         overflows: how often the kernel had more messages than the socket could hold.
     """
 
@@ -154,11 +157,16 @@ def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator | None)
 
 def _take_route(kind: int, body: bytes, found: Changes) -> None:
     """Routes to single prefixes change often, and some are ours: only others are recorded."""
-    if len(body) < ROUTE.size or body[BITS_AT] <= FAR_AWAY_BITS:
+    if len(body) < ROUTE.size:
         found.matters = True
-    elif body[BITS_AT] < HOST_BITS or body[TABLE_AT] == MAIN_TABLE:  # in others they are ours
+        return
+    bits, is_refusal = body[BITS_AT], body[TYPE_AT] in REFUSING
+    found.matters |= bits <= FAR_AWAY_BITS
+    # Routes to single addresses in other tables than the main one are ours, which refuse nothing.
+    is_other = bits < HOST_BITS or body[TABLE_AT] == MAIN_TABLE
+    if is_refusal or (is_other and bits > FAR_AWAY_BITS):
         _take_prefix(body, found)
-    if kind == DELETE_ROUTE and len(body) >= ROUTE.size and body[BITS_AT] == HOST_BITS:
+    if kind == DELETE_ROUTE and bits == HOST_BITS:
         attributes = attributes_of(body[ROUTE.size :])
         table, metric = (number_in(attributes, one) for one in (RTA_TABLE, RTA_METRIC))
         aid = attributes.get(RTA_DESTINATION, b"")

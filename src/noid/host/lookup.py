@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
+from noid.host.links import FAR_AWAY
 from noid.host.messages import (
     ERROR,
     GET_ROUTE,
@@ -97,6 +98,29 @@ def routes_taken(packets: Sequence[Packet], uid: int) -> list[Taken]:
             # In the order of the questions, either a route or an error.
             found += (_taken(*answer) for answer in islice(replies(kernel), len(some)))
     return found
+
+
+def refused(packets: Sequence[Packet], uid: int) -> set[Packet]:
+    """Returns those of some packets that the host refuses by their destination.
+
+    If the host refuses packets to any destination, that does not count: a lost uplink may be the
+    reason.
+
+    Args:
+        packets: the packets.
+        uid: the user that sends them.
+
+    Raises:
+        OSError: the kernel does not answer.
+    """
+    errors = {
+        packet: way.error
+        for packet, way in zip(packets, routes_taken(packets, uid), strict=True)
+        if way.error
+    }
+    to_all = [packet._replace(destination=FAR_AWAY) for packet in errors]
+    defaults = zip(errors, routes_taken(to_all, uid), strict=True)
+    return {packet for packet, way in defaults if way.error != errors[packet]}
 
 
 def _question(packet: Packet, uid: int) -> bytes:

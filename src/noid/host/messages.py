@@ -43,6 +43,8 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2
 """The second is there only where the address has a peer, which is then the first."""
 HOST_BITS: Final = 128
 STATIC, UNIVERSE, UNICAST, UNREACHABLE, THROW = 4, 0, 1, 7, 9
+REFUSING: Final = frozenset({6, 7, 8})
+"""RTN_BLACKHOLE, _UNREACHABLE and _PROHIBIT; the actions of rules have the same numbers."""
 MAIN_TABLE: Final = 254
 ANSWER_OCTETS: Final = 1 << 17
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12

@@ -22,6 +22,7 @@ from noid.host.links import (
     PASSING_ADDRESS,
     SCOPE_GLOBAL,
 )
+from noid.host.lookup import Packet
 from noid.host.pairs import Pair, veth
 from noid.host.reading import IPV6_CONF, Reader, own_end
 from noid.host.routes import Difference, PeerRoute
@@ -252,6 +253,11 @@ class HostNetwork:
         with _explained(f"routes of table {table}"):
             return routes.difference(table, wanted)
 
+    def refused(self, packets: Sequence[Packet]) -> set[Packet]:
+        """Returns those of some packets that the host refuses by their destination."""
+        with _explained("routes to the peers"):
+            return self._reader.refused(packets)
+
     @_on_worker
     def keep_neighbour(self, device: int, address: Locator, link: bytes) -> bool:
         """Adds a permanent neighbour to a device if it is missing; returns whether it was.
@@ -398,7 +404,7 @@ class HostNetwork:
             The source it would choose, and the index of the device; None and 0 if there is no
             route, None and NO_DEVICE if the operator's route says that nothing is to be sent.
         """
-        return self._reader.default_route(destination, refused=NO_DEVICE, mark=mark)
+        return self._reader.default_route(destination, no_device=NO_DEVICE, mark=mark)
 
     @_on_worker
     def uplink(self, source: Locator, destination: Locator) -> str | None:

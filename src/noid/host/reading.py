@@ -27,7 +27,7 @@ from noid.host.links import (
     is_vlan,
     may_be_locator,
 )
-from noid.host.lookup import Packet, Taken, routes_taken, usual_user
+from noid.host.lookup import Packet, Taken, refused, routes_taken, usual_user
 from noid.host.routes import mtu_in
 from noid.host.rules import read_rule
 from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
@@ -170,19 +170,24 @@ class Reader:
         question = Packet(destination, source, device, mark)
         return routes_taken([question], self._uid)[0]
 
+    def refused(self, packets: Sequence[Packet]) -> set[Packet]:
+        """Returns the packets that the host refuses; see ``lookup.refused``."""
+        return refused(packets, self._uid)
+
     def default_route(
-        self, destination: Locator, *, refused: int = 0, mark: int = 0
+        self, destination: Locator, *, no_device: int = 0, mark: int = 0
     ) -> tuple[Locator | None, int]:
         """Source and device by which the kernel would send; None and 0 if it would not.
 
         Args:
             destination: where to.
-            refused: what stands for the device where a route says that nothing is to be sent.
+            no_device: what stands for the device where a route says that nothing is to be sent.
             mark: firewall mark of the packet.
         """
-        found = self.taken(destination, mark=mark)
-        if found.error:
-            return None, refused if found.error in REFUSALS else 0
+        packet = Packet(destination, mark=mark)
+        (found,) = routes_taken([packet], self._uid)
+        if found.error in REFUSALS or (found.error and self.refused([packet])):
+            return None, no_device
         return found.source, found.device
 
 

@@ -6,8 +6,11 @@ or past other rules.
 """
 
 import socket
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from noid.host.messages import REFUSING
+from noid.host.routes import EVERYWHERE, Prefix
 from noid.locators import Locator, format_locator, parse_locator
 
 TO_TABLE: Final = 1
@@ -121,6 +124,15 @@ class Rule(NamedTuple):
             "dport_range": self.destination_ports,
         }
         return found | {key: f"{one[0]}:{one[1]}" for key, one in ranges.items() if one}
+
+
+def refusals_changed(before: Iterable[Rule], now: Iterable[Rule]) -> set[Prefix]:
+    """The destinations of rules that refuse packets, and that came or went."""
+    changed = (rule for rule in {*before} ^ {*now} if rule.action in REFUSING)
+    return {
+        Prefix(rule.destination, rule.destination_bits) if rule.destination else EVERYWHERE
+        for rule in changed
+    }
 
 
 def read_rule(message: Any) -> Rule:

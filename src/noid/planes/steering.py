@@ -12,17 +12,22 @@ TABLE+ROW, of the uplink with that row (rows.py), has a route for each peer of a
 has one for each peer that programs may connect to, unless the host reaches it through a device that
 is not an uplink, such as that of a VPN. The rules that lead packets there are in rules.py.
 
+A peer to which a route or rule of the host refuses packets, such as a blackhole route, has no route
+in TABLE+ROW.
+
 While the uplink of an AID is down, the routes of TABLE to the peers of its contexts lead to that
 device, too, and name the AID: a server that is bound to no address goes on to answer from there.
 The daemon adds them then. They are not there before, because without a daemon nothing keeps the AID
 on the host.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from noid.config import PlaneSection
 from noid.errors import PlatformError
+from noid.host.lookup import Packet
 from noid.host.netlink import HostNetwork
 from noid.host.routes import DeletedRoute, Difference, PeerRoute, with_mtu
 from noid.host.rules import Rule
@@ -69,6 +74,8 @@ class Steering:
         self.led = led
         self.uplinks: dict[int, Uplink] = {}
         self.peers: dict[int, set[Locator]] = {}
+        self.refused_to: set[tuple[int, Locator]] = set()
+        self.sources: dict[int, Locator] = {}
         self.new: dict[Locator, tuple[int, Locator]] = {}
         self.narrow: dict[Locator, int] = {}
         self.kept: set[Locator] = set()
@@ -101,12 +108,16 @@ class Steering:
         uplink = self.uplinks.get(row, NO_UPLINK)
         table = self.table_of(row)
         if uplink.ifindex:
-            for aid in aids:
+            for aid in self._allowed(row, aids):
                 yield _route(aid, table, uplink)
 
     def _by_ours(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
         table = self.table_of(row)
-        return (PeerRoute(aid, table, self.own, BY_OURS) for aid in aids)
+        return (PeerRoute(aid, table, self.own, BY_OURS) for aid in self._allowed(row, aids))
+
+    def _allowed(self, row: int, aids: Iterable[Locator]) -> Iterator[Locator]:
+        """Returns the peers to which the host does not refuse packets from an uplink."""
+        return (aid for aid in aids if (row, aid) not in self.refused_to)
 
     def _routes_of_new(self, new: dict[Locator, tuple[int, Locator]]) -> Iterator[PeerRoute]:
         table = self.section.table
@@ -121,11 +132,17 @@ class Steering:
 
     # --- orders -------------------------------------------------------------------------------
 
-    def add_peers(self, row: int, aids: Iterable[Locator]) -> bool:
-        """Routes to peers for packets from the locators of an uplink; returns if any is new."""
+    def add_peers(self, row: int, aids: Iterable[Locator], source: Locator) -> bool:
+        """Routes to peers for packets from the locators of an uplink, one of which is ``source``.
+
+        Returns:
+            Whether any is new.
+        """
         known = self.peers.setdefault(row, set())
         fresh = [aid for aid in dict.fromkeys(aids) if aid not in known]
         known.update(fresh)
+        self.sources[row] = source
+        self._note_refusals(row, fresh)
         self._add([*self._by_ours(row, fresh), *self._by_uplink(row, fresh)])
         return bool(fresh)
 
@@ -133,9 +150,38 @@ class Steering:
         """Removes them."""
         if aid in self.peers.get(row, ()):
             self._remove([*self._by_uplink(row, [aid]), *self._by_ours(row, [aid])])
+            self.refused_to.discard((row, aid))
             self.peers[row].discard(aid)
             if not self.peers[row]:
                 del self.peers[row]
+
+    def look_again(self, aid: Locator) -> bool:
+        """Removes the routes to a peer if the host refuses packets to it now, and adds them if not.
+
+        Returns:
+            Whether any is new.
+        """
+        before = self._allowed_to(aid)
+        for row in [row for row, aids in self.peers.items() if aid in aids]:
+            self._note_refusals(row, [aid])
+        now = self._allowed_to(aid)
+        self._remove([one for one in before if one not in now])
+        fresh = [one for one in now if one not in before]
+        self._add(fresh)
+        return bool(fresh)
+
+    def _allowed_to(self, aid: Locator) -> list[PeerRoute]:
+        """The intended routes to a peer of contexts."""
+        tables = map(self.table_of, self.peers)
+        return [one for table in tables for one in self._routes_of(table, aid)]
+
+    def _note_refusals(self, row: int, aids: Sequence[Locator]) -> None:
+        """Asks the kernel to which peers it would refuse packets from an uplink without noid."""
+        packets = [Packet(aid, self.sources[row], mark=self.section.mark) for aid in aids]
+        with contextlib.suppress(PlatformError):  # the kernel does not say: as before
+            refused = self.network.refused(packets)
+            self.refused_to.difference_update((row, aid) for aid in aids)
+            self.refused_to.update((row, one.destination) for one in refused)
 
     def choose(self, choices: dict[Locator, tuple[int, Locator]]) -> bool:
         """Selects uplink and source of packets to peers that have no source yet.

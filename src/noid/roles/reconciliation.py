@@ -19,6 +19,7 @@ from noid.host.changes import NetworkChanges
 from noid.host.links import IFF_UP, LINK_CARRIES
 from noid.host.netlink import HostNetwork
 from noid.host.precise import until_next
+from noid.host.rules import Rule, refusals_changed
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
@@ -99,6 +100,7 @@ class Watching:
         self.former = FormerAddresses(network)
         self.changes = NetworkChanges(GATEWAY)
         self._changed = asyncio.Event()
+        self._rules: tuple[Rule, ...] = ()
         self._losses = self._stale = 0
         self._lost: dict[int, bool] = {}
         self._left: set[int] = set()
@@ -271,6 +273,9 @@ class Watching:
     def take(self, survey: Survey) -> None:
         """Tells plane and engine what there is, and keeps the AIDs that have lost their link."""
         self.plane.network_changed(survey)
+        if prefixes := refusals_changed(self._rules, survey.rules):
+            self.plane.routes_changed(prefixes)
+        self._rules = survey.rules
         self.former.note(self.own.links, self.in_use())
         before = set(self.own.locators)
         event = self.own.look(survey)

@@ -165,21 +165,21 @@ class FlowTables(SlowPath):
     def _add_peer_routes(self, flows: Iterable[Flow]) -> None:
         """Routes packets to the peers of flows, and chooses the AID they speak to as the source."""
         by_row: dict[int, list[Locator]] = {}
+        sources: dict[int, Locator] = {}
         for flow in flows:
             row = self._home(flow)
             if flow.aside or not row:
                 continue
             by_row.setdefault(row, []).append(flow.peer_aid)
+            sources[row] = flow.local_aid
             if self._speaks_for(flow):
                 self.uses.local_of[flow.peer_aid] = flow.local_aid
             self._remove_peer_route(self.uses.need_route(flow.local_label, (row, flow.peer_aid)))
-        fresh = [self.steering.add_peers(row, aids) for row, aids in by_row.items()]
+        fresh = [self.steering.add_peers(row, aids, sources[row]) for row, aids in by_row.items()]
         aids = [aid for some in by_row.values() for aid in some if aid in self.watched]
         self.steering.choose(dict(filter(None, map(self._choice, aids))))
-        if any(fresh) and self.refreshing is None:
-            # Connections that are older than their routes take these too.
-            loop = asyncio.get_running_loop()
-            self.refreshing = loop.call_later(REFRESH_S, self._refresh)
+        if any(fresh):
+            self._refresh_soon()
 
     def _speaks_for(self, flow: Flow) -> bool:
         """Whether packets to the peer whose source is yet to be chosen get this AID.
@@ -196,6 +196,12 @@ class FlowTables(SlowPath):
     def _remove_peer_route(self, route: tuple[int, Locator] | None) -> None:
         if route is not None:
             self.steering.remove_peer(*route)
+
+    def _refresh_soon(self) -> None:
+        """Connections that are older than their routes take these too."""
+        if self.refreshing is None:
+            loop = asyncio.get_running_loop()
+            self.refreshing = loop.call_later(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
         self.refreshing = None
@@ -253,13 +259,15 @@ class FlowTables(SlowPath):
         self.default_sources.look_at_all(self.watched)
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
-        """Looks up again which device the host uses for the peers in these prefixes."""
+        """Looks up again how the host sends to the peers in these prefixes, if it does."""
         self.inquiries.add(prefixes, self.watched)
 
     def _look_up(self, aid: Locator) -> None:
         if aid in self.watched:
             default = self._default_source(aid)  # and whether an uplink leads there
             self._put_choice(aid, self._choice_of(aid, self._local_of(aid) or default))
+            if self.steering.look_again(aid):
+                self._refresh_soon()
 
     def remove(self, local_label: int) -> None:
         """Removes a flow."""
