@@ -6,6 +6,7 @@ are those of docs/monitoring.md.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -27,6 +28,7 @@ LIMIT_S: Final = 1.0
 SETTLED_S: Final = 5.0
 OBSERVED_S: Final = 30.0
 LOSSY_S: Final = 120.0
+BUSY_TIMES: Final = 100
 OFTEN, RARE = 50, 1
 
 
@@ -162,6 +164,23 @@ def test_a_lossy_line_is_never_down(clock: Clock, rate: float, seed: int) -> Non
         reasons = {change.reason for _, change in hosts.changes}
         assert reasons <= {Reason.NONE, Reason.LOSS, Reason.PARTLY_SILENT}
         assert all(change.new is not Health.DOWN for _, change in hosts.changes)
+
+    play(clock, rate, scene, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rate", [OFTEN, RARE])
+def test_a_peer_that_is_busy_again_and_again_is_no_loss(
+    clock: Clock, rate: float, seed: int
+) -> None:
+    chance = random.Random(seed)
+
+    async def scene(hosts: Hosts) -> None:
+        for _ in range(BUSY_TIMES):
+            await asyncio.sleep(chance.uniform(0.5, 2.0))
+            hosts.busy_until_ns = clock.now_ns + int(chance.uniform(0.1, 0.4) * SECOND)
+        assert not hosts.changes
 
     play(clock, rate, scene, seed)
 

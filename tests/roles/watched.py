@@ -36,6 +36,8 @@ from tests.engine.network import A1, B1, DNS_DELAY_NS, Network, Station, packet
 
 ECHO_REQUEST, ECHO_REPLY = b"\x80", b"\x81"
 ECHO_OCTETS: Final = 64
+APART_S: Final = 1e-6
+"""Between two packets on the wire."""
 
 
 class Hosts(Network):
@@ -51,6 +53,8 @@ class Hosts(Network):
         changes: of the uplinks of a, and when.
         requests: of the measurements of both hosts.
         messages: of both hosts.
+        busy_until_ns: when the daemon of b, which does nothing until then, goes on.
+        waiting: the packets that b takes then.
         loss: the share of packets that are lost.
     """
 
@@ -58,6 +62,9 @@ class Hosts(Network):
         self.watches: dict[Station, UplinkWatch] = {}
         self.changes: list[tuple[int, Change]] = []
         self.requests = self.messages = 0
+        self.busy_until_ns = 0
+        self._arrives_s = 0.0
+        self.waiting: list[bytes] = []
         self.loss = 0.0
         self._random = random.Random(seed)
         self._timers: dict[Station, asyncio.TimerHandle] = {}
@@ -181,15 +188,28 @@ class Hosts(Network):
             self.give(station, DataHasCome(check.local_label))
 
     def put(self, packet: bytes) -> None:
-        """A packet onto the wire, unless it is lost."""
+        """A packet onto the wire, unless it is lost; none overtakes another one."""
         if self._random.random() >= self.loss:
-            self._loop.call_later(self.delay_ns / SECOND, self.arrive, packet)
+            arrives_s = self._loop.time() + self.delay_ns / SECOND
+            self._arrives_s = max(arrives_s, self._arrives_s + APART_S)
+            self._loop.call_at(self._arrives_s, self.arrive, packet)
 
     def arrive(self, packet: bytes) -> None:
-        """A packet reaches a host, if its pair works."""
+        """A packet reaches a host, if its pair works, and a daemon that has time."""
         self.now_ns = time.monotonic_ns()
+        if self.now_ns < self.busy_until_ns and Locator(packet[24:40]) in self.b.locators:
+            self.waiting.append(packet)
+            if len(self.waiting) == 1:
+                self._loop.call_at(self.busy_until_ns / SECOND, self._go_on)
+            return
         self.trace.clear()
         super().arrive(packet)
+
+    def _go_on(self) -> None:
+        """The daemon of b takes what waits, in its order."""
+        waiting, self.waiting = self.waiting, []
+        for packet in waiting:
+            self.arrive(packet)
 
     def ulp_sends(self, station: Station, packet: bytes) -> None:
         """A program sends a packet."""

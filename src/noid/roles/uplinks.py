@@ -320,7 +320,7 @@ class UplinkWatch:
         self.sampling.ended(sample, time.monotonic_ns(), missed)
         self._count_answers(one)
         if missed:
-            await self._doubt(sample, missed)
+            await self._doubt(sample, missed, one.waits_s[missed])
 
     async def _sample_silent(self) -> None:
         """Measures a pair of a silent uplink, to notice its return."""
@@ -356,15 +356,13 @@ class UplinkWatch:
             if round_trip_ns is not None:
                 self._count(pair[0], round_trip_ns, returned=pair[0] in one.returned)
 
-    async def _doubt(self, sample: Sample, pair: Pair) -> None:
+    async def _doubt(self, sample: Sample, pair: Pair, waited_s: float) -> None:
         """A sample is not answered. Where some are lost, a second one is tried before peers."""
         context = sample.context
         if self._lost(pair[0]) >= LOST_MIN:
             one = await self._measure(sample._replace(pairs=[pair]), here=True)
-            round_trip_ns = one.answers[pair]
-            if round_trip_ns is not None:
-                returned = pair[0] in one.returned
-                self._count(pair[0], round_trip_ns, is_lost=True, returned=returned)
+            if one.answers[pair] is not None:
+                self._count_second(one, pair, waited_s)
                 return
         if pair == context.pair:
             self._suspect_pair_of(context)
@@ -372,7 +370,13 @@ class UplinkWatch:
         back = (await self._ask()).get(context.local_label)
         if back is not None and back.returns_over(pair):
             # If this pair stays silent and others of the uplink answer, the fault is at the peer.
-            self._count(pair[0], back.answers[pair] or 0, is_lost=True, returned=True)
+            self._count_second(back, pair, waited_s)
+
+    def _count_second(self, one: Round, pair: Pair, waited_s: float) -> None:
+        """A sample was lost if the next answer takes less time; else the peer was busy."""
+        round_trip_ns = one.answers[pair] or 0
+        is_lost = round_trip_ns < waited_s * 1e9
+        self._count(pair[0], round_trip_ns, is_lost=is_lost, returned=pair[0] in one.returned)
 
     def _suspect_pair_of(self, context: Context) -> None:
         """Lets a context ask its pair in use, before its data shows that this has failed."""
