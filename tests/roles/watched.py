@@ -208,8 +208,8 @@ class Hosts(Network):
     def _go_on(self) -> None:
         """The daemon of b takes what waits, in its order."""
         waiting, self.waiting = self.waiting, []
-        for packet in waiting:
-            self.arrive(packet)
+        for one in waiting:
+            self.arrive(one)
 
     def ulp_sends(self, station: Station, packet: bytes) -> None:
         """A program sends a packet."""

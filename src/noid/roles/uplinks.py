@@ -374,9 +374,8 @@ class UplinkWatch:
 
     def _count_second(self, one: Round, pair: Pair, waited_s: float) -> None:
         """A sample was lost if the next answer takes less time; else the peer was busy."""
-        round_trip_ns = one.answers[pair] or 0
-        is_lost = round_trip_ns < waited_s * 1e9
-        self._count(pair[0], round_trip_ns, is_lost=is_lost, returned=pair[0] in one.returned)
+        taken_ns, returned = one.answers[pair] or 0, pair[0] in one.returned
+        self._count(pair[0], taken_ns, is_lost=taken_ns < waited_s * 1e9, returned=returned)
 
     def _suspect_pair_of(self, context: Context) -> None:
         """Lets a context ask its pair in use, before its data shows that this has failed."""
