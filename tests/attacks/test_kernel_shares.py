@@ -2,16 +2,23 @@
 """Packets that make the kernel's programs call the daemon: each /48 has its share [D46]."""
 
 import mmap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from noid.constants import SECOND
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
 from noid.locators import Locator
-from noid.planes.bpf import libbpf
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.loading import Programs
 from noid.shares.policy import CONTROL, SHARES, UNKNOWN
 from noid.wire import ipv6
-from tests.planes.loading import constants, loaded, own, programs
+from tests.planes.loading import CODEPOINTS, HERE, constants, loaded, own, programs
+from tests.planes.test_layout import packet_of
 
 __all__ = ["programs"]
 
@@ -108,3 +115,83 @@ def test_a_stranger_whose_report_is_lost_is_reported_by_its_next_packet(tmp_path
         ring.consume()
         assert reported[-1].find(strangers[-1]) > 0
         ring.close()
+
+
+REPORTS_PER_SECOND = 1_000
+"""The same number as in tables.h."""
+FIRST_SLOT = 224
+
+
+def flow_of(site: int, label: int) -> Flow:
+    """The flow of a peer with two locators of its site."""
+    peers = [
+        Locator(site.to_bytes(6, "big") + bytes(6) + label.to_bytes(4)) for label in (label, 0)
+    ]
+    return Flow(
+        local_aid=OURS,
+        peer_aid=peers[0],
+        local_label=label,
+        peer_label=label,
+        local_locator=OURS,
+        peer_locator=peers[0],
+        local_locators=frozenset({OURS}),
+        peer_locators=frozenset(peers),
+        verified_locators=frozenset(peers),
+        rewritable=False,
+        transmits=True,
+        silence_ns=SECOND,
+    )
+
+
+def install(programs: Programs, flow: Flow) -> None:
+    """A flow of few locators, of which nothing has come or gone so far."""
+    inbound, _ = layout.inbound_entries(flow, HERE, FlowClock())
+    outbound = layout.outbound_entry(flow, HERE, CODEPOINTS, FlowClock())
+    tables = {name: libbpf.Table(programs.maps[name], *TABLES[name]) for name in TABLES}
+    assert tables["outbound"].put(layout.aids_key(flow), outbound)
+    assert tables["inbound"].put(layout.label_key(flow.local_label), inbound)
+
+
+def data_of(flow: Flow, kind: layout.ReportKind) -> list[bytes]:
+    """Packets of a peer that are reported once: from another locator, or without an answer."""
+    (other,) = flow.peer_locators - {flow.peer_aid}
+    sources = [other] if kind is layout.ReportKind.SOURCE_MOVED else [flow.peer_aid] * 2
+    return [ETHERNET + packet_of(source, OURS, FIRST_SLOT, flow.local_label) for source in sources]
+
+
+def in_one_second(act: Callable[[], None]) -> None:
+    """Acts until that began and ended in the same second of the clock of the programs."""
+    while True:
+        second = time.monotonic_ns() // SECOND + 1
+        while time.monotonic_ns() // SECOND < second:
+            time.sleep(0.01)
+        act()
+        if time.monotonic_ns() // SECOND == second:
+            return
+
+
+@pytest.mark.parametrize("kind", [layout.ReportKind.ONE_WAY_DATA, layout.ReportKind.SOURCE_MOVED])
+def test_peers_of_one_site_hide_nothing_of_another(tmp_path: Path, kind: layout.ReportKind) -> None:
+    """Without keepalives, a peer that only sends would leave a pair that works [D42, D46]."""
+    count = REPORTS_PER_SECOND + 100
+    flows = [*(flow_of(EVIL, label) for label in range(1, count)), flow_of(GOOD, count)]
+    with loaded(tmp_path, room=2 * count) as programs:
+        own(programs, OURS)
+        labels: list[bytes] = []
+        ring = libbpf.Reports(
+            programs.maps["reports"], lambda one: labels.append(layout.Report.of(one).local_label)
+        )
+
+        def flood() -> None:
+            labels.clear()
+            for flow in flows:
+                install(programs, flow)
+            for flow in flows:
+                for one in data_of(flow, kind):
+                    programs.try_out("host_ingress", one)
+            ring.consume()
+
+        in_one_second(flood)
+        ring.close()
+    assert len(labels) > REPORTS_PER_SECOND // 2, "a site has what others do not need"
+    assert layout.label_key(count) in labels

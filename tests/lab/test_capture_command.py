@@ -83,6 +83,20 @@ def test_a_capture_to_a_full_disk_says_so(lab: Lab, tmp_path: Path) -> None:
     assert "File:" not in reason
 
 
+def test_a_capture_does_not_follow_a_link_of_another_user(lab: Lab, tmp_path: Path) -> None:
+    lab.run("a", ["ping", "-c1", "-i0.2", "-w20", "b.example"])
+    lab.wait_for("the context is up", lambda: established(lab, "a"), PATIENCE_S)
+    victim, path = tmp_path / "victim", tmp_path / "noid.pcapng"
+    victim.write_text("precious")
+    path.symlink_to(victim)
+    words = ["capture", "b.example", "--output", str(path), "--duration", "1"]
+    socket = str(lab.control_socket("a"))
+    done = lab.run("a", [sys.executable, "-m", "noid", *words, "--socket", socket])
+    assert done.returncode == 1, done.stderr
+    assert "it is a symbolic link" in done.stderr.splitlines()[-1]
+    assert victim.read_text() == "precious"
+
+
 def protocols(path: Path) -> list[str]:
     """The protocols of the packets; a file that is still being written may end too early."""
     command = ["tshark", "-X", f"lua_script:{DISSECTOR}", "-r", str(path)]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from noid.cli.leaves import add_command
 from noid.cli.output import say
@@ -16,6 +16,7 @@ from noid.cli.places import Count, add_socket
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.control.client import ask, ask_rows
 from noid.errors import PlatformError, UsageError
+from noid.host.own_files import open_own
 from noid.host.programs import find_program
 from noid.wire import control as messages
 from noid.wire import ipv6
@@ -28,6 +29,7 @@ NO_REASONS: Final = ("Capturing on ", "File: ", "Packets ")
 """How lines of the program begin that do not say why it failed."""
 EXAMPLES_MAX: Final = 3
 COUNT_MAX: Final = 99_999_999
+STANDARD_OUTPUT: Final = "-"
 DESCRIPTION: Final = """\
 Captures the packets of one context on every uplink: data with its flow labels, plain packets
 between its AIDs, and control messages. Ends with Ctrl-C. The file is pcapng;
@@ -44,7 +46,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=Path,
         default=Path("noid.pcapng"),
         metavar="FILE",
-        help="default: noid.pcapng",
+        help="default: noid.pcapng; - for the standard output",
     )
     parser.add_argument(
         "--duration", type=Count(COUNT_MAX), metavar="SECONDS", help="default: until Ctrl-C"
@@ -62,7 +64,7 @@ def capture(arguments: argparse.Namespace) -> int:
     uplinks = sorted({one["interface"] for one in ask(arguments.socket, "paths")["uplinks"]})
     if not uplinks:
         raise PlatformError("capture", 0, "this host has no uplink; see: noid doctor")
-    words = [program, "-q", "-n", "-w", str(arguments.output), "-f", packet_filter(context)]
+    words = [program, "-q", "-n", "-w", STANDARD_OUTPUT, "-f", packet_filter(context)]
     words += [word for uplink in uplinks for word in ("-i", uplink)]
     words += [] if arguments.duration is None else ["-a", f"duration:{arguments.duration}"]
     words += [] if arguments.packets is None else ["-c", str(arguments.packets)]
@@ -72,12 +74,24 @@ def capture(arguments: argparse.Namespace) -> int:
         is_error=True,
     )
     sys.stderr.flush()
-    return _run(words)
+    if str(arguments.output) == STANDARD_OUTPUT:
+        return _run(words, None)
+    try:
+        with open_own(arguments.output) as file:
+            return _run(words, file)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise PlatformError(f"write {arguments.output}", error.errno or 0, why) from None
 
 
-def _run(words: list[str]) -> int:
-    """Runs the program; it also gets Ctrl-C, and then closes its file."""
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+def _run(words: list[str], file: BinaryIO | None) -> int:
+    """Runs the program; it also gets Ctrl-C, and then closes its file.
+
+    Args:
+        words: its command line.
+        file: its standard output; None for that of this process.
+    """
+    with subprocess.Popen(words, stdout=file, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines: list[str] = []
         while True:

@@ -49,7 +49,7 @@ static __attribute__((noinline)) void owe(struct inbound *flow, u32 label, u64 n
 	} else {
 		flow->owes = 0;
 		out->sent_ns = now;
-		notify(ONE_WAY_DATA, label, now);
+		notify(ONE_WAY_DATA, label, &aids.peer);
 	}
 }
 
@@ -170,7 +170,7 @@ static __attribute__((noinline)) int follow(struct inbound *flow, u32 label, u8 
 	follows = out && may_follow(flow, out, from, now);
 	if (!follows && now - flow->moved_ns < FOLLOW_INTERVAL)
 		return 0;
-	if (!may_report(SOURCE_MOVED, now, REPORTS_PER_SECOND))
+	if (!may_report_of(site_of(&aids.peer), SOURCE_MOVED, REPORTS_PER_SECOND))
 		return 0;
 	report = bpf_ringbuf_reserve(&reports, REPORT_HEAD_OCTETS, 0);
 	if (!report) {

@@ -233,9 +233,10 @@ struct activity {
 	struct report report;
 };
 
-/* A site, or a flow, and a kind of what it may have the daemon do [D46]. */
+/* A site, a flow or a local user, and a kind of what it may have the daemon do [D46]. */
 struct user {
-	u64 who; /* the first 48 bits of an address; the label of a flow and the place of a locator
+	u64 who; /* the first 48 bits of an address; the label of a flow and the place of a locator;
+		  * a uid
 		  */
 	u64 kind;
 };
@@ -256,8 +257,8 @@ struct window {
 	u64 used;
 };
 
-/* The reports of a kind that local users share, by rank: of those of one user in a second, the
- * first has rank 0, two more have rank 1, four more rank 2, and so on.
+/* The reports of a kind that users share, by rank: of those of one user in a second, the first has
+ * rank 0, two more have rank 1, four more rank 2, and so on.
  */
 struct ranking {
 	u64 second;

@@ -281,7 +281,7 @@ static __always_inline void watch_proof(struct inbound *back, u32 label, u64 now
 	if ((u16)(rough - back->proven) < UNPROVEN_MAX)
 		return;
 	back->proven = rough;
-	notify(LONG_UNPROVEN, label, now);
+	notify(LONG_UNPROVEN, label, &back->near[0].peer);
 }
 
 /* A packet of a flow leaves.

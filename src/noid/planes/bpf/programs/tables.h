@@ -231,7 +231,17 @@ static __always_inline void turn_to(struct ranking *all, u64 second)
 	all->second = second;
 }
 
-/* Whether one more of a kind may be reported of a local user in this second.
+/* The site of an address, as a number. */
+static __always_inline u64 site_of(const struct address *source)
+{
+	u64 site = 0;
+
+	__builtin_memcpy(&site, source, 6);
+	return site;
+}
+
+/* Whether one more of a kind may be reported of a local user, or of the site of a peer, in this
+ * second.
  *
  * The shares are max-min fair: a report waits behind no report of a higher rank, and what the lower
  * ranks need, as far as this second and the one before show, is kept for them. So a user has all
@@ -241,11 +251,11 @@ static __always_inline void turn_to(struct ranking *all, u64 second)
  *
  * It is not static: the verifier then follows its loop once per program, not on each path to it.
  */
-__attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit)
+__attribute__((noinline)) int may_report_of(u64 who, u32 kind, u64 limit)
 {
 	struct ranking *all = bpf_map_lookup_elem(&rankings, &kind);
 	u64 now = bpf_ktime_get_ns(), lower = 0;
-	u32 rank = rank_of(use_of(user, kind, now));
+	u32 rank = rank_of(use_of(who, kind, now));
 
 	if (!all)
 		return 0;
@@ -268,12 +278,10 @@ __attribute__((noinline)) int may_report_of(u32 user, u32 kind, u64 limit)
 /* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
 static __attribute__((noinline)) int may_do(u32 kind, const struct address *source, u64 limit)
 {
-	u64 site = 0;
-
 	if (!source)
 		return 0;
-	__builtin_memcpy(&site, source, 6);
-	return may_use(site, kind, limit / SHARES) && may_report(kind, bpf_ktime_get_ns(), limit);
+	return may_use(site_of(source), kind, limit / SHARES) &&
+	       may_report(kind, bpf_ktime_get_ns(), limit);
 }
 
 /* The same, but above half of a limit events are refused at random, the more the fuller it is: a
@@ -282,12 +290,11 @@ static __attribute__((noinline)) int may_do(u32 kind, const struct address *sour
 static __attribute__((noinline)) int may_do_by_chance(u32 kind, const struct address *source,
 						       u64 limit)
 {
-	u64 site = 0, left = bpf_get_prandom_u32() % (limit / 2 + 1);
+	u64 left = bpf_get_prandom_u32() % (limit / 2 + 1);
 
 	if (!source)
 		return 0;
-	__builtin_memcpy(&site, source, 6);
-	return may_use(site, kind, (limit - left) / SHARES) &&
+	return may_use(site_of(source), kind, (limit - left) / SHARES) &&
 	       may_report(kind, bpf_ktime_get_ns(), limit - left);
 }
 
@@ -338,12 +345,12 @@ static __always_inline u16 rough_time(u64 now)
 	return now >> 30;
 }
 
-/* Reports something of a flow, without a packet. */
-static __always_inline void notify(u32 kind, u32 label, u64 now)
+/* Reports something of a flow, without a packet; the site of its peer has a share [D46]. */
+static __always_inline void notify(u32 kind, u32 label, const struct address *peer)
 {
 	struct report *report;
 
-	if (!may_report(kind, now, REPORTS_PER_SECOND))
+	if (!may_report_of(site_of(peer), kind, REPORTS_PER_SECOND))
 		return;
 	report = bpf_ringbuf_reserve(&reports, REPORT_HEAD_OCTETS, 0);
 	if (!report) {
