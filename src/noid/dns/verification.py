@@ -103,7 +103,7 @@ class Verification:
 
     @property
     def _has_proven_others(self) -> bool:
-        return any(one != self.aid for one in self.proven)
+        return self.proven not in ((), (self.aid,))
 
     @property
     def _have_locators_failed(self) -> bool:
@@ -143,7 +143,7 @@ class Verification:
         """
         if question not in self.open:
             return []
-        self.open = tuple(other for other in self.open if other != question)
+        self.open = tuple([other for other in self.open if other != question])
         if answer.status is Status.UNREACHABLE:
             self.failed += (question,)
             return self._choose(said) if question.kind is Kind.LOCATORS else []
@@ -162,7 +162,7 @@ class Verification:
     def _ask(self, questions: list[Question]) -> list[Question]:
         fresh = [one for one in dict.fromkeys(questions) if one not in self.open]
         self.open = (*self.open, *fresh)
-        self.failed = tuple(one for one in self.failed if one not in fresh)
+        self.failed = tuple([one for one in self.failed if one not in fresh])
         return fresh
 
     def _ask_forward(self, names: list[str]) -> list[Question]:
@@ -228,11 +228,11 @@ class Verification:
         self._listed = self.aid in locators
         if not self._listed and not self._is_fixed:
             locators = ()
-        others = tuple(
+        others = [
             locator
             for locator in dict.fromkeys(locators)
             if locator != self.aid and is_global_unicast(locator)
-        )
+        ]
         self.remote = (self.aid, *others[: LOCATORS_MAX - 1])
 
     def _reverse_found(self, locator: Locator, names: list[str]) -> None:
@@ -254,6 +254,6 @@ class Verification:
         if proven.issuperset(self.remote):
             self.proven = self.remote
         else:
-            self.proven = tuple(one for one in self.remote if one in proven)
+            self.proven = tuple([one for one in self.remote if one in proven])
         if self._has_proven_others and not self._is_fixed:
             self._listing = ()  # the name is chosen

@@ -405,10 +405,9 @@ class Context:
 
     def learn_peer_locators(self, entries: Entries) -> None:
         """Takes Lsl(peer) from a message; locators that it does not list are no longer used."""
-        entries = tuple(one for one in entries if one.flags & LocatorFlag.LOCAL)
-        said = tuple(one.locator for one in entries)
-        self.peer_local = with_aid(said, self.peer_aid)
-        self.peer_marks = tuple(one for one in entries if one.flags & MARKS)
+        own = [one for one in entries if one.flags & LocatorFlag.LOCAL]
+        self.peer_local = with_aid(tuple([one.locator for one in own]), self.peer_aid)
+        self.peer_marks = tuple([one for one in own if one.flags & MARKS])
         self.share_sets()
         if self.history:
             # A peer that changes its sets often must not make this table grow.
@@ -420,7 +419,7 @@ class Context:
 
     def learn_own_locators(self, entries: Entries) -> None:
         """Takes Lsr(local) from a message, if it has one."""
-        said = tuple(one.locator for one in entries if one.flags & LocatorFlag.REMOTE)
+        said = tuple([one.locator for one in entries if one.flags & LocatorFlag.REMOTE])
         if said:
             self.own_remote = with_aid(said, self.local_aid)
         self.share_sets()

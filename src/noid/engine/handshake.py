@@ -248,7 +248,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     delivered = exchange.carried and not message.flags & Flag.ULP_PACKET_DISCARDED
     # CCR is an answer, but a packet of the ULP is sent only to a proven locator [D38].
     is_elsewhere = (event.destination, event.source) != (context.local_aid, context.peer_aid)
-    is_elsewhere &= event.source in context.peer_verified
+    is_elsewhere = is_elsewhere and context.is_verified(event.source)
     if is_elsewhere and not (delivered and exchange.carried == exchange.waiting):
         reply = with_piggyback(core, reply, exchange.waiting)
     exchange.reply = reply, (event.destination, event.source), event.in_slot

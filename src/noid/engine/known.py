@@ -3,14 +3,14 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noid.constants import NO_USER
 from noid.dns.records import Question
 from noid.locators import Locator
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPeer:
+class KnownPeer(NamedTuple):
     """An M6 host that the resolver reported: the proto-context of [draft §4.1 step 1].
 
     Attributes:

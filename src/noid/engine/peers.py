@@ -8,7 +8,6 @@ lookup. If the host is a peer, its next packet begins a context.
 """
 
 import heapq
-from dataclasses import replace
 
 from noid.constants import (
     KNOWN_PEERS_MAX,
@@ -57,10 +56,10 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
     confirmed = confirmed_name(core, event.aid)
     if confirmed and confirmed != name:
         return
-    others = tuple(locator for locator in event.locators if locator != event.aid)
+    others = [locator for locator in event.locators if locator != event.aid]
     before = core.peers.get(event.aid, UNKNOWN)
     locators = (event.aid, *others)[:LOCATORS_MAX]
-    known = replace(before, name=name, locators=locators, user=_owner(core, event))
+    known = before._replace(name=name, locators=locators, user=_owner(core, event))
     remember(core, event.aid, known)
 
 
@@ -138,8 +137,8 @@ def _forget(core: Core, aid: Locator) -> None:
 def confirm(core: Core, aid: Locator, name: str, locators: tuple[Locator, ...], ns: int) -> None:
     """The reverse lookup of a peer's AID returned its name; no other counts for that time [D33]."""
     if aid in core.peers:
-        core.peers[aid] = replace(
-            core.peers[aid], name=name, locators=locators, confirmed_until_ns=core.now_ns + ns
+        core.peers[aid] = core.peers[aid]._replace(
+            name=name, locators=locators, confirmed_until_ns=core.now_ns + ns
         )
 
 
@@ -184,7 +183,7 @@ def hold_unable(core: Core, aid: Locator, why: Cause) -> None:
         if oldest in core.peers:
             core.emit(WatchPeer(oldest))
     if known is not UNKNOWN:
-        core.peers[aid] = replace(known, unable_ns=unable_ns)
+        core.peers[aid] = known._replace(unable_ns=unable_ns)
     heapq.heappush(core.retries, (core.unable[aid], aid))
     if len(core.retries) > 64 + 2 * len(core.unable):
         core.retries = sorted((until_ns, one) for one, until_ns in core.unable.items())
@@ -197,7 +196,7 @@ def answered(core: Core, aid: Locator) -> None:
     core.unable.pop(aid, None)
     known = core.peers.get(aid, UNKNOWN)
     if known.unable_ns:
-        core.peers[aid] = replace(known, unable_ns=0)
+        core.peers[aid] = known._replace(unable_ns=0)
 
 
 def on_time(core: Core) -> None:

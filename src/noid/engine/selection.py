@@ -148,19 +148,30 @@ def first_contacts(context: Context) -> list[Pair]:
     Sources of a worse standing than the first come after all pairs of the others. A source that is
     known to be broken is left out if there are others.
     """
-    aid, *others = dict.fromkeys((context.local_aid, *context.own_set))
-    ranks = {one: standing(context, (one, context.peer_aid)) for one in (aid, *others)}
-    every = [aid, *sorted(others, key=ranks.__getitem__)]
-    sources = [one for one in every if not context.own_marks_of(one) & LocatorFlag.BROKEN] or every
-    worse = [one for one in sources if ranks[one] > ranks[sources[0]]]
+    sources = list(dict.fromkeys((context.local_aid, *context.own_set)))
+    groups = _by_standing(context, sources) if _has_marks(context) else [sources]
     proven = context.peer_verified | {context.peer_aid}
     peers = [locator for locator in context.peer_set if locator in proven]
     return [
         (group[(turn + place) % len(group)], peer)
-        for group in (sources[: len(sources) - len(worse)], worse)
+        for group in groups
         for turn in range(len(group))
         for place, peer in enumerate(peers)
     ]
+
+
+def _by_standing(context: Context, sources: list[Locator]) -> list[list[Locator]]:
+    """Our sources of INIT that are not worse than the first, and the worse ones.
+
+    Args:
+        context: the context.
+        sources: the AID, and the others.
+    """
+    ranks = {one: standing(context, (one, context.peer_aid)) for one in sources}
+    every = [sources[0], *sorted(sources[1:], key=ranks.__getitem__)]
+    kept = [one for one in every if not context.own_marks_of(one) & LocatorFlag.BROKEN] or every
+    worse = [one for one in kept if ranks[one] > ranks[kept[0]]]
+    return [kept[: len(kept) - len(worse)], worse]
 
 
 def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[Locator, ...]:

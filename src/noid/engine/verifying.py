@@ -253,7 +253,7 @@ def _settled(core: Core, context: Context) -> None:
     core.rank_again(context)
     verification = context.verification
     verified = context.peer_verified
-    proven = tuple(locator for locator in context.peer_set if locator in verified)
+    proven = tuple([locator for locator in context.peer_set if locator in verified])
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
     if context.peer_aid in verification.proven:
         at_aid.begin(core, context)

@@ -30,6 +30,8 @@ Rank = tuple[bool, int]
 class Ranking:
     """Counts per user, with the user of the greatest count."""
 
+    __slots__ = ("_greatest", "_having", "counts")
+
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
         self._having: dict[int, dict[int, None]] = {}
@@ -85,45 +87,63 @@ class _Crowd:
         return next(iter(self.unproven or self.proven))
 
 
-class _Region:
-    """The sites of a region."""
+class _Crowds:
+    """The sites of a region that have several entries, or had, and their counts."""
 
-    __slots__ = ("crowds", "holes", "ranking", "single")
+    __slots__ = ("of", "ranking")
+
+    def __init__(self) -> None:
+        self.of: dict[int, _Crowd] = {}
+        self.ranking = Ranking()
+
+
+class _Region:
+    """The sites of a region: those with one entry, and those with several."""
+
+    __slots__ = ("crowds", "holes", "single")
 
     def __init__(self) -> None:
         self.single: dict[int, int] = {}
-        self.crowds: dict[int, _Crowd] = {}
-        self.ranking = Ranking()
+        self.crowds: _Crowds | None = None  # most regions have none
         self.holes = 0
+
+    def crowd(self, site: int) -> _Crowd | None:
+        """The entries of a site that has several, or had."""
+        return None if self.crowds is None else self.crowds.of.get(site)
 
     def count(self, site: int) -> int:
         """How many entries a site has."""
-        return 1 if site in self.single else self.ranking.counts.get(site, 0)
+        crowd = self.crowd(site)
+        return int(site in self.single) if crowd is None else len(crowd)
 
     def largest(self) -> dict[int, int]:
         """The sites with the most entries, and how many these are."""
-        crowds = dict(self.ranking.largest(LARGEST_SHOWN))
+        crowds = {} if self.crowds is None else dict(self.crowds.ranking.largest(LARGEST_SHOWN))
         return crowds or dict.fromkeys(islice(self.single, LARGEST_SHOWN), 1)
 
     def add(self, site: int, entry: int) -> None:
-        if site in self.single:
-            crowd = self.crowds[site] = _Crowd()
-            crowd.unproven[self._pop_single(site)] = None
-        if site not in self.crowds:
+        crowd = self.crowd(site)
+        if crowd is None and site not in self.single:
             self.single[site] = entry
             return
-        self.crowds[site].unproven[entry] = None
-        self.ranking.set(site, len(self.crowds[site]))
+        if self.crowds is None:
+            self.crowds = _Crowds()
+        if crowd is None:
+            crowd = self.crowds.of[site] = _Crowd()
+            crowd.unproven[self._pop_single(site)] = None
+        crowd.unproven[entry] = None
+        self.crowds.ranking.set(site, len(crowd))
 
     def remove(self, site: int, entry: int) -> None:
         if site in self.single:
             self._pop_single(site)
             return
-        crowd = self.crowds[site]
+        assert self.crowds is not None
+        crowd = self.crowds.of[site]
         crowd.remove(entry)
-        self.ranking.set(site, len(crowd))
+        self.crowds.ranking.set(site, len(crowd))
         if not crowd:
-            del self.crowds[site]
+            del self.crowds.of[site]
 
     def _pop_single(self, site: int) -> int:
         """Removes a site; a table of many that were removed at its front is slow to begin."""
@@ -137,9 +157,10 @@ class _Region:
         """The entry that is worth least of a site, or of the largest one."""
         if site is not None and site in self.single:
             return self.single[site]
-        crowd = self.ranking.greatest() if site is None else site
-        if crowd is not None:
-            return self.crowds[crowd].least()
+        if self.crowds is not None:
+            crowd = self.crowds.ranking.greatest() if site is None else site
+            if crowd is not None:
+                return self.crowds.of[crowd].least()
         return min(islice(self.single.values(), CANDIDATES), key=rank)
 
 
@@ -199,14 +220,14 @@ class Table:
 
     def use(self, site: int, entry: int, *, is_proven: bool) -> None:
         """Marks an entry as used now, or as proven."""
-        crowd = self.regions[site >> REGION_SHIFT].crowds.get(site)
+        crowd = self.regions[site >> REGION_SHIFT].crowd(site)
         if crowd is not None:
             crowd.remove(entry)
             (crowd.proven if is_proven else crowd.unproven)[entry] = None
 
     def end(self, site: int, entry: int) -> None:
         """Marks an entry as not needed: it is evicted first."""
-        crowd = self.regions[site >> REGION_SHIFT].crowds.get(site)
+        crowd = self.regions[site >> REGION_SHIFT].crowd(site)
         if crowd is not None:
             crowd.remove(entry)
             crowd.unproven[entry] = None

@@ -76,7 +76,8 @@ class Reader:
 
     def rest(self) -> bytes:
         """Everything up to the end."""
-        return self.take(self.end - self.position, "rest")
+        start, self.position = self.position, self.end
+        return self.octets[start : self.end]
 
     def part(self, count: int, what: str) -> "Reader":
         """A reader of the next ``count`` octets, which this one skips."""
