@@ -11,6 +11,7 @@ import pytest
 
 from noid.constants import FOLLOW_REST, MILLISECOND, SECOND, UNPROVEN_REST, UNPROVEN_TIME
 from noid.engine.history import Pair
+from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire import ipv6
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, DELAY_NS, Network, established, packet
@@ -80,7 +81,8 @@ def test_a_working_context_asks_every_few_seconds_and_no_answer_is_an_alarm() ->
         assert not any(one.alarms for one in station.context.history.values())
 
 
-def test_a_pair_with_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:
+def moved_to_a_stopped_peer() -> Network:
+    """A uses the second pair since the first provider has failed; then the daemon of b stops."""
     network = established()
     network.kill_provider(1)
     attacked(network, B2, SECOND, (A2, B2))
@@ -90,6 +92,31 @@ def test_a_pair_with_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped()
     network.give = (  # type: ignore[method-assign] # a daemon that is stopped
         lambda station, event: [] if station is network.b else give(station, event)
     )
+    return network
+
+
+@pytest.mark.parametrize("gap_ns", [PERIOD_NS, SECOND // 5])
+def test_a_false_suspicion_does_not_end_a_pair_with_data_while_the_peer_is_stopped(
+    gap_ns: int,
+) -> None:
+    network = moved_to_a_stopped_peer()
+    sent = packet(A1, B1)
+    asked = len(network.wire)
+    network.give(network.a, UnansweredPacket(network.a.context.local_label, sent, SECOND // 10))
+    assert len(network.wire) > asked, "the pair is suspected"
+    arrived, until_ns = len(network.b.delivered), network.now_ns + SECOND
+    while network.now_ns < until_ns:
+        network.ulp_sends(network.a, sent)
+        network.ulp_sends(network.b, packet(B1, A1))
+        network.run(gap_ns)
+    network.run(DELAY_NS)
+    assert network.a.context.search is None
+    assert network.a.context.pair == (A2, B2)
+    assert len(network.b.delivered) - arrived >= SECOND // gap_ns - 1, "none is lost"
+
+
+def test_a_pair_with_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:
+    network = moved_to_a_stopped_peer()
     requests = len(network.trace)
     arrived = len(network.b.delivered)
     attacked(network, B2, 2 * UNPROVEN_REST)

@@ -117,6 +117,7 @@ class Network:
         self.stations = [self.a, self.b]
         self.wire: deque[tuple[int, bytes]] = deque()
         self.inquiries: deque[tuple[int, Station, Question]] = deque()
+        self.checks: list[tuple[int, Station, CheckData]] = []
         self.dead: set[tuple[Locator, Locator]] = set()
         self.trace: list[bytes] = []
         self.names = {self.a.name: list(self.a.locators), self.b.name: list(self.b.locators)}
@@ -164,8 +165,7 @@ class Network:
                 received_ns = station.datapath.received_ns(label)
                 self.give(station, IdleChecked(label, received_ns, station.in_use))
             case CheckData():
-                if station.datapath.received_ns(output.local_label) > output.since_ns:
-                    self.give(station, DataHasCome(output.local_label))
+                self.checks.append((self.now_ns + output.wait_ns, station, output))
             case SendAgain():
                 self.follow(station, station.datapath.again(output.local_label, output.packet))
             case AskDns():
@@ -218,6 +218,7 @@ class Network:
         while True:
             moments = [self.wire[0][0]] if self.wire else []
             moments += [self.inquiries[0][0]] if self.inquiries else []
+            moments += [at_ns for at_ns, *_ in self.checks]
             for station in self.stations:
                 deadline = station.host.deadline()
                 if deadline is not None:
@@ -230,11 +231,20 @@ class Network:
             while self.inquiries and self.inquiries[0][0] <= self.now_ns:
                 _, station, question = self.inquiries.popleft()
                 self.give(station, AnswerArrived(question, self.answer(station, question)))
+            self.check_data()
             for station in self.stations:
                 deadline = station.host.deadline()
                 if deadline is not None and deadline.at_ns <= self.now_ns:
                     self.give(station, TimePassed())
         self.now_ns = until_ns
+
+    def check_data(self) -> None:
+        """Answers the engines that have asked, as far as it is time, whether data has come."""
+        due = [one for one in self.checks if one[0] <= self.now_ns]
+        self.checks = [one for one in self.checks if one not in due]
+        for _, station, check in due:
+            if station.datapath.received_ns(check.local_label) > check.since_ns:
+                self.give(station, DataHasCome(check.local_label, check.since_ns))
 
     def arrive(self, packet: bytes) -> None:
         """A packet reaches the host that has its destination, if its pair works."""

@@ -215,8 +215,8 @@ def test_a_host_says_that_data_comes_and_this_shows_no_interval() -> None:
     network = established()
     label = network.b.context.local_label
     network.a.outputs.clear()
-    network.give(network.b, DataHasCome(label))
-    network.give(network.b, DataHasCome(label + 1))
+    network.give(network.b, DataHasCome(label, 0))
+    network.give(network.b, DataHasCome(label + 1, 0))
     network.run(SECOND)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
     assert message.flags == Flag.DATA_ASKED

@@ -65,5 +65,5 @@ def test_a_peer_that_asks_about_data_does_not_wait_for_the_list_of_connections(
 
     received_ns = station.datapath.received_ns(label)
     asked, idle = asyncio.run(run())
-    assert asked == DataHasCome(label)
+    assert asked == DataHasCome(label, -1)
     assert idle == IdleChecked(label, received_ns, in_use=False), "that one did ask the kernel"

@@ -101,9 +101,15 @@ class IdleChecked:
 
 @dataclass(slots=True, unsafe_hash=True)
 class DataHasCome:
-    """The answer to CheckData, if data has come on this context."""
+    """The answer to CheckData, if data has come on this context.
+
+    Attributes:
+        local_label: which context.
+        since_ns: since when, as the order says.
+    """
 
     local_label: int
+    since_ns: int
 
 
 @dataclass(slots=True, unsafe_hash=True)

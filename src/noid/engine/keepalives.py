@@ -13,7 +13,9 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckData, DataHasCome, NoteHeard, RememberLater
 from noid.engine.matching import matching
-from noid.engine.searching import spare
+from noid.engine.probing import stay
+from noid.engine.searching import learn, spare
+from noid.engine.state import Cue, Path
 from noid.engine.update import next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
@@ -50,10 +52,20 @@ def on_data_asked(core: Core, context: Context) -> bool:
 
 
 def on_data_has_come(core: Core, event: DataHasCome) -> None:
-    """Tells a peer that has asked that its data comes, also if this host sends data."""
+    """Tells a peer that has asked that its data comes, also if this host sends data.
+
+    If this host has looked for itself, because no pair answers, the pair in use stays.
+    """
     context = core.labels.get(event.local_label)
-    if context is not None and context.is_settled:
+    if context is None or not context.is_settled:
+        return
+    one = context.search
+    if one is None or event.since_ns != one.asked_ns:
         _send(core, context, Flag.DATA_ASKED)
+    elif context.path in (Path.DOUBTING, Path.SEARCHING) and not one.told_by_peer:
+        stay(core, context, Cue.THIS_ANSWERS)
+        learn(core, context, alarms=1)
+        core.install(context)
 
 
 def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:

@@ -26,6 +26,7 @@ from noid.constants import (
     SEARCH_INTERVAL_MIN,
     SECOND,
     SUSPICION_TIME,
+    UNPROVEN_REST,
     WANTED_TIME,
 )
 from noid.engine import retrying
@@ -320,6 +321,15 @@ def end(core: Core, context: Context, cue: Cue) -> None:
     context.search = None
     context.searched_ns = core.now_ns
     core.stop_timer(context, Timer.PROBE)
+
+
+def stay(core: Core, context: Context, cue: Cue) -> None:
+    """Keeps the pair in use since data arrives, although no pair answers.
+
+    The daemon of the peer may have stopped while its kernel forwards [D36].
+    """
+    end(core, context, cue)
+    context.unproven_again_ns = core.now_ns + UNPROVEN_REST
 
 
 def arm(core: Core, context: Context, one: Search) -> None:

@@ -28,14 +28,14 @@ from noid.constants import (
     SILENCE_UNMEASURED,
     SUSPICION_TIME,
     TOLERANCE_TIME,
-    UNPROVEN_REST,
 )
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
+from noid.engine.events import CheckData
 from noid.engine.history import UNKNOWN, Pair
 from noid.engine.phases import Finding, Probe, Search
-from noid.engine.probing import arm, batch, end, is_mutual, keep, measure, send_probe, want
+from noid.engine.probing import arm, batch, end, is_mutual, keep, measure, send_probe, stay, want
 from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.switching import repeat, switch
@@ -240,10 +240,10 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         # The round trip may be longer than measured, and no other pair has answered.
         one.is_silent = True
         one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
+        core.emit(CheckData(context.local_label, one.asked_ns, one.ask_at_ns - core.now_ns))
     elif one.is_routine:
-        # Data arrives: the daemon of the peer may have stopped while its kernel forwards [D36].
-        end(core, context, Cue.TIME)
-        context.searched_ns, context.unproven_again_ns = 0, core.now_ns + UNPROVEN_REST
+        stay(core, context, Cue.TIME)
+        context.searched_ns = 0
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
         one.ask_at_ns = NEVER
@@ -339,7 +339,7 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
     if was_alive and (one.is_question or one.why in HINTS):
         context.searched_ns = 0  # it may be suspected at once
         if one.is_question and one.knew_round_trip and one.asks > 1:
-            _learn(core, context, misses=1)
+            learn(core, context, misses=1)
         core.install(context)
         return
     if found.by is not None and found.by != found.pair:
@@ -352,7 +352,7 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
     is_late = core.now_ns > one.started_ns + context.expected.ask_wait_ns
     # Otherwise the answer may have been late because the peer sends by a pair that was silent.
     is_missed = one.is_mutual and (is_late or (one.knew_round_trip and not was_alive))
-    _learn(core, context, alarms=1, misses=int(is_missed))
+    learn(core, context, alarms=1, misses=int(is_missed))
     if was_alive and one.silent_ns and one.knew_round_trip:
         # The first request was answered in time, so the silence was harmless. If that answer was
         # missing, something failed. If the round trip was unknown, this answer measures it.
@@ -360,7 +360,7 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
         core.install(context)
 
 
-def _learn(core: Core, context: Context, *, alarms: int = 0, misses: int) -> None:
+def learn(core: Core, context: Context, *, alarms: int = 0, misses: int = 0) -> None:
     """Notes false alarms and late answers; half of them are forgotten after a time."""
     before = context.history_of(context.pair)
     alarms, misses = before.alarms + alarms, before.misses + misses
