@@ -7,7 +7,9 @@ from noid.constants import MILLISECOND, SECOND
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import Path
 from noid.engine.update import next_nonce, request
-from noid.wire.control import NO_FLAGS, Flag
+from noid.locators import Locator
+from noid.wire.control import NO_FLAGS, Code, Flag
+from noid.wire.ipv6 import HEADER_OCTETS
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (
     A1,
@@ -55,20 +57,40 @@ def test_an_answer_from_before_the_mark_does_not_make_a_broken_pair_the_next(
     assert network.a.context.pair == (A2, B2)
 
 
-def test_marks_that_alternate_with_complaints_multiply_no_messages() -> None:
+@pytest.mark.parametrize(
+    ("complains", "each_second"), [(False, 3), (True, 25)], ids=["marks alone", "complaints, too"]
+)
+@pytest.mark.parametrize("alternates", [LocatorFlag.DEPRECATED, LocatorFlag.BROKEN])
+def test_marks_that_alternate_multiply_no_messages(
+    alternates: int, each_second: int, *, complains: bool
+) -> None:
     network = established()
     network.run(SECOND)
     network.dead |= {(local, peer) for local in (A1, A2) for peer in (B1, B2)}
     network.a.outputs.clear()
-    peer, count = network.b.context, 200
-    for number in range(count):
+    peer, seconds = network.b.context, 4
+    for number in range(seconds * 100):
+        is_complaint = complains and number % 2 == 1
         marks = LocatorFlag.LOCAL | LocatorFlag.BROKEN
-        marks |= LocatorFlag.DEPRECATED * (number // 2 % 2)
+        marks ^= alternates * (number // (2 if complains else 1) % 2)
         peer.own_marks = (LocatorEntry(B1, marks),)
-        flags = NO_FLAGS if number % 2 else Flag.HEARS_NOTHING
+        flags = Flag.HEARS_NOTHING if is_complaint else NO_FLAGS
         message = request(network.b.host.core, peer, next_nonce(peer), flags=flags)
         receive(network, network.a, message, B1, A1)
         network.run(10 * MILLISECOND)
-    sent = [one for one in network.a.outputs if isinstance(one, SendControl)]
-    answers = count
-    assert len(sent) - answers <= count
+    sent = [one.packet for one in network.a.outputs if isinstance(one, SendControl)]
+    requests = sum(one[HEADER_OCTETS + 1] == Code.UR for one in sent)
+    assert requests <= seconds * each_second
+    if complains:
+        assert network.a.context.path is Path.SEARCHING
+
+
+@pytest.mark.parametrize("broken", [frozenset({A1}), frozenset({A1, A2})])
+def test_of_broken_pairs_the_one_with_fewer_broken_ends_is_used(broken: frozenset[Locator]) -> None:
+    network = established()
+    network.dead |= {(A2, one) for one in (B1, B2)} | {(one, A2) for one in (B1, B2)}
+    network.give(network.a, LocatorsChanged((A1, A2), broken=broken))
+    network.give(network.b, LocatorsChanged((B1, B2), broken=frozenset({B1})))
+    network.run(SECOND)
+    assert network.a.context.pair == (A1, B2)
+    assert network.b.context.pair == (B2, A1)

@@ -46,6 +46,7 @@ what authenticates the peer before [D39]."""
 OF_THE_PATHS = frozenset(
     {
         "alive_ns",
+        "proven_ns",
         "history",
         "first_round_trip_ns",
         "tolerated_ns",

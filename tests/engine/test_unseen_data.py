@@ -8,7 +8,7 @@ import pytest
 
 from noid.constants import DATA_UNSEEN, MILLISECOND, SECOND, UNPROVEN_TIME
 from noid.engine import data_loss
-from noid.engine.events import Switched
+from noid.engine.events import MeasurePairs, Switched
 from noid.engine.reachability import on_long_unproven
 from noid.flows.events import LongUnproven
 from noid.wire import ipv6
@@ -43,6 +43,50 @@ def test_the_loss_of_what_one_end_sends_alone_is_noticed(slow_begins: bool) -> N
     both_talk(network, (DATA_UNSEEN + 2) * (UNPROVEN_TIME + SECOND), slow, fast)
     assert slow.context.pair != used
     assert both_talk(network, 10 * SECOND, slow, fast) == 20
+
+
+def without_first_answers(network: Network, station: Station) -> None:
+    """An attacker loses the first answer to each question of a station."""
+    arrive, lost_ns = network.arrive, [network.now_ns]
+
+    def arrive_unless_first(packet: bytes) -> None:
+        header = ipv6.Header.decode(packet)
+        is_answer = packet[ipv6.HEADER_OCTETS + 1] == Code.UA
+        if is_answer and header.destination in station.locators:
+            since_ns, lost_ns[0] = network.now_ns - lost_ns[0], network.now_ns
+            if since_ns > SECOND:
+                return
+        arrive(packet)
+
+    network.arrive = arrive_unless_first  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("attacked", [False, True])
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("slow_begins", [True, False])
+def test_neither_other_requests_nor_lost_answers_hide_the_loss(
+    *, slow_begins: bool, measured: bool, attacked: bool
+) -> None:
+    network = established()
+    slow, fast = network.stations if slow_begins else network.stations[::-1]
+
+    def talk(seconds: int) -> int:
+        arrived = 0
+        for _ in range(seconds):
+            if measured:
+                pairs = (fast.context.pair,)
+                network.give(fast, MeasurePairs(fast.context.local_label, pairs))
+            arrived += both_talk(network, SECOND, slow, fast)
+        return arrived
+
+    assert talk(20) == 40
+    used = slow.context.pair
+    network.drops_data = {used}
+    if attacked:
+        without_first_answers(network, slow)
+    talk(2 * (DATA_UNSEEN + 1) * (UNPROVEN_TIME // SECOND + 1))
+    assert slow.context.pair != used
+    assert talk(10) == 20
 
 
 @pytest.mark.parametrize("slow_begins", [True, False])

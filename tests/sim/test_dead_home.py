@@ -15,7 +15,7 @@ from noid.wire import ipv6
 from noid.wire.control import Code
 
 ENDS_MS = 40_000
-"""When the mark ends."""
+"""When the mark ends, or begins."""
 
 
 @pytest.mark.parametrize("replies", [True, False])
@@ -36,12 +36,37 @@ def test_the_end_of_a_backup_mark_causes_few_messages_while_the_home_pair_is_dea
     )
     world = World(history.seed)
     play(world, history)
+    assert max(_sent(history, ENDS_MS).values()) < CONTROL_MAX // 3, "at most one in three seconds"
+
+
+@pytest.mark.parametrize("replies", [True, False])
+@pytest.mark.parametrize("sides", [(0,), (0, 1)])
+def test_marks_of_broken_locators_cause_few_messages_while_no_better_pair_works(
+    sides: tuple[int, ...], *, replies: bool
+) -> None:
+    history = History(
+        seed=1,
+        locators=(2, 2),
+        duration_ms=ENDS_MS + 60_000,
+        steps=(
+            Step(20_000, "provider", (0, 1, 0)),
+            *(Step(ENDS_MS, "mark", (side, 0, 1)) for side in sides),
+        ),
+        traffic=Traffic(replies=replies),
+    )
+    assert max(_sent(history, ENDS_MS + 1_000).values()) < CONTROL_MAX // 2
+
+
+def _sent(history: History, since_ms: int) -> Counter[str]:
+    """The control messages of each host from a time on, apart from keepalives."""
+    world = World(history.seed)
+    play(world, history)
     sent: Counter[str] = Counter()
     for line in map(Line._make, world.trace.lines):
-        is_after = line.at_ns >= START_NS + ENDS_MS * SECOND // 1_000
+        is_after = line.at_ns >= START_NS + since_ms * SECOND // 1_000
         if is_after and is_control(line.packet) and _code(line.packet) != Code.KEEPALIVE:
             sent[line.source] += 1
-    assert max(sent.values()) < CONTROL_MAX // 3, "at most a message in three seconds"
+    return sent
 
 
 def _code(packet: bytes) -> int:

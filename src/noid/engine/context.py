@@ -94,6 +94,7 @@ class Context:
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
         first_round_trip_ns: measured in the set-up, until a pair has a history; 0: not measured.
         alive_ns: when a message of the peer last ended the silence of the pair in use.
+        proven_ns: when an answer of the peer, or what stands for one, last did so.
         history: what is known of pairs.
         tolerated_ns: the longest recent silence that proved harmless.
         unproven_again_ns: before this, the pair in use is not asked for a proof again [D41].
@@ -160,6 +161,7 @@ class Context:
     peer_keepalive_nonce: int = 0
     first_round_trip_ns: int = 0
     alive_ns: int = 0
+    proven_ns: int = 0
     history: Mapping[Pair, History] = field(default_factory=lambda: NO_HISTORY)
     tolerated_ns: int = 0
     late: dict[int, Probe] | None = None
@@ -446,10 +448,6 @@ class Context:
             found = (one for one in self.peer_set if one in verified)
             self.peer_locator = next(found, self.peer_aid)
 
-    def _not_broken(self, verified: frozenset[Locator]) -> frozenset[Locator]:
-        broken = {one.locator for one in self.peer_marks if one.flags & LocatorFlag.BROKEN}
-        return verified - (broken - {self.peer_locator})
-
     @property
     def is_moved(self) -> bool:
         """Whether data has changed Lp(peer), and that is not confirmed yet [D41]."""
@@ -464,6 +462,7 @@ class Context:
     def flow(self, *, on_switch: bool = False) -> Flow:
         """The flow for the data plane; with ``on_switch``, plain while on its AIDs [D28]."""
         verified = self.peer_verified
+        gone = {one.locator for one in self.peer_marks if one.flags & LocatorFlag.BROKEN}
         # During a test, data is plain if the pair is the AIDs: then it arrives in any case [D39].
         doubtful = (self.trial is not None or self.contested_until_ns > 0) and self.is_on_aids
         # A context that is being set up again still receives, but its packets are plain [D18].
@@ -480,7 +479,7 @@ class Context:
             local_locators=frozenset(self.own_local),
             # Before the peer has sent Lsl(peer), the locators in the DNS are accepted [D48].
             peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
-            verified_locators=self._not_broken(verified) if self.peer_marks else verified,
+            verified_locators=verified - (gone - {self.peer_locator}) if gone else verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
             and not (doubtful or (on_switch and self.is_on_aids))

@@ -130,13 +130,19 @@ def proven(context: Context, *, is_checked: bool) -> None:
 
     Args:
         context: whose peer.
-        is_checked: the peer was asked, too, whether data has come, and looks. It cannot be asked if
-            the request has waited, because no data may have gone since. The next one does not wait.
+        is_checked: the peer was asked, too, whether data has come, and looks. A request that has
+            waited does not ask, because no data may have gone since. The next one does not wait.
     """
-    if context.search is not None and context.search.is_routine:
-        history = context.history_of(context.pair)
-        unseen = history.unseen + 1 if is_checked else max(history.unseen, 1)
-        context.note(context.pair, history._replace(unseen=unseen))
+    one = context.search
+    if one is None or not one.is_routine:
+        return
+    history = context.history_of(context.pair)
+    if history.passes_ns >= one.started_ns:
+        return
+    # A peer that has said so before looks again, but the first request or its answer was lost.
+    looks = is_checked or history.passes_ns > context.established_ns
+    unseen = history.unseen + 1 if looks else max(history.unseen, 1)
+    context.note(context.pair, history._replace(unseen=unseen))
 
 
 def is_unseen(core: Core, context: Context) -> bool:

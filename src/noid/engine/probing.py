@@ -36,7 +36,7 @@ from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted, RememberLater
 from noid.engine.history import Pair
 from noid.engine.phases import Probe, Search
-from noid.engine.selection import alternatives, better_pairs, is_broken
+from noid.engine.selection import alternatives, better_pairs
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
 from noid.wire.control import NO_FLAGS, Flag
@@ -59,7 +59,7 @@ def send_probe(
     flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
     if one.why is Cause.DATA_LOST and one.cycles <= 1 and not one.told_by_peer:
         flags |= Flag.ALL_DATA_LOST if one.loses_all else Flag.DATA_LOST
-    if not one.asks and pair == context.pair and _asks_about_data(core, context, one):
+    if pair == context.pair and _asks_about_data(core, context, one):
         flags |= Flag.DATA_ASKED
     message = request(core, context, nonce, flags=flags, packet=packet)
     core.send_on(context, message, pair, in_slot=True)
@@ -68,9 +68,9 @@ def send_probe(
 def _asks_about_data(core: Core, context: Context, one: Search) -> bool:
     """Whether a request asks if data has come shortly before; data from before a loss is not."""
     if one.is_routine:
-        return one.started_ns == core.now_ns  # a packet has just been sent
+        return context.path is Path.ASKING
     silent_ns = max(one.silent_ns, core.now_ns - context.history_of(context.pair).unheard_ns)
-    return one.silent_ns > 0 and silent_ns > 4 * DATA_ASKED_TIME // 3
+    return not one.asks and one.silent_ns > 0 and silent_ns > 4 * DATA_ASKED_TIME // 3
 
 
 def measure(core: Core, context: Context) -> None:
@@ -163,8 +163,7 @@ def batch(core: Core, context: Context, one: Search) -> None:
 def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
     """Sorts all pairs in the order of probing; returns whether they are to be probed now."""
     if context.path is Path.LEAVING:
-        others = better_pairs(context)
-        one.backoff = 0 if is_broken(context) else one.cycles  # else the pair carries data
+        others, one.backoff = better_pairs(context), one.cycles  # if data is lost, a search begins
     else:
         others = alternatives(context)
     if context.path is Path.DOUBTING and (one.cycles or not others):

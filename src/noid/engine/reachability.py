@@ -7,6 +7,7 @@ sender has heard. So two hosts can find two pairs that each work in one directio
 """
 
 from noid.constants import (
+    BETTER_PAIR_FIRST,
     BETTER_PAIR_INTERVAL,
     BETTER_PAIR_INTERVAL_MAX,
     BETTER_PAIR_PATIENCE,
@@ -29,7 +30,7 @@ from noid.engine.measuring import answered, notice_doubt
 from noid.engine.probing import answer_search, resume, want
 from noid.engine.searching import follow, leave, search
 from noid.engine.selection import better_pairs, is_worse
-from noid.engine.state import Timer, Trigger
+from noid.engine.state import Cue, Path, Timer, Trigger
 from noid.engine.switching import repeatable
 from noid.engine.update import (
     acknowledge,
@@ -134,13 +135,15 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     context = matching(core, event, message)
     if context is None:
         return
-    is_other = False
+    is_other = is_soon = False
     is_news, is_newest = context.is_unseen(message.nonce), message.nonce > context.peer_update_nonce
     context.see(message.nonce)
     if is_newest:
         core.emit(RememberLater(context.local_label))
         is_other = apply(core, context, message)
-        if is_other:
+        # A peer that changes its sets again and again does not cause as many probes.
+        is_soon = is_other and not core.hints.take((context.local_label, Cue.MARKS), core.now_ns)
+        if is_other and (not is_soon or context.path is Path.ASIDE):
             resume(core, context)
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
             look_again(core, context)
@@ -149,8 +152,10 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         # A repetition proves nothing: an attacker may replay it. The acknowledgement may be lost.
         acknowledge(core, context, event, message, changed=False)
         return
+    history = context.history_of(context.pair)
+    proves = bool(message.flags & Flag.DATA_ASKED) and history.unseen <= history.misses
     measures = bool(message.flags & Flag.ANSWER_HERE)
-    heard(core, context, event, requests=True, measures=measures)
+    heard(core, context, event, proves=proves, measures=measures)
     notice_doubt(core, context, pair, message.flags)
     if not context.is_verified(event.source) and core.hints.take(context.local_label, core.now_ns):
         put_first(core, context, event.source)
@@ -169,7 +174,9 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     elif message.flags & Flag.HEARS_NOTHING:
         patient = pair != context.pair
         search(core, context, Cause.PEER_HEARS_NOTHING, told_by_peer=True, patient=patient)
-    if is_other:
+    if is_soon:
+        core.bring_forward(context, Timer.BETTER, core.now_ns + BETTER_PAIR_FIRST)
+    elif is_other:
         leave(core, context, Cause.PEER_LOCATORS_BETTER)
     elif pair in better_pairs(context) and context.search is None:
         leave(core, context, Cause.PEER_USES_BETTER_PAIR, patience_ns=BETTER_PAIR_PATIENCE)

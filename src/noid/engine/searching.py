@@ -167,7 +167,7 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
         return
     context.search = one = one or Search(why, core.now_ns, b"", 0, False)
     core.turn(context, Path.LEAVING, Cue.MARKS)
-    one.untried, one.cycles, one.until_ns = [], 0, core.now_ns + patience_ns
+    one.untried, one.until_ns = [], core.now_ns + patience_ns
     # Earlier requests get time for an answer.
     wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
     one.batch_at_ns = max(core.now_ns, one.batch_ns + wait_ns)

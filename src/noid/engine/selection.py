@@ -20,17 +20,17 @@ NEW_MARKS = (Cause.OWN_LOCATORS_BETTER, Cause.PEER_LOCATORS_BETTER)
 """Why a pair is left as soon as its ends are marked."""
 
 
-def standing(context: Context, pair: Pair) -> tuple[bool, int, int]:
+def standing(context: Context, pair: Pair) -> tuple[int, int, int]:
     """The rank of a pair by the marks of its ends; smaller is better.
 
-    In order: whether an end is broken, how many ends are deprecated, how many are backups. A
+    In order: how many ends are broken, how many are deprecated, how many are backups. A
     deprecated pair is better than a broken one, and a backup is better than a deprecated pair
     [D20, D22, D25]. A locator that the DNS no longer lists counts as deprecated [D44].
     """
     local, peer = context.own_marks_of(pair[0]), context.marks_of(pair[1])
     local_unlisted, peer_unlisted = pair[0] not in context.own_set, pair[1] in context.lapsing
     return (
-        bool((local | peer) & LocatorFlag.BROKEN),
+        bool(local & LocatorFlag.BROKEN) + bool(peer & LocatorFlag.BROKEN),
         bool(local & LocatorFlag.DEPRECATED or local_unlisted)
         + bool(peer & LocatorFlag.DEPRECATED or peer_unlisted),
         bool(local & LocatorFlag.BACKUP) + bool(peer & LocatorFlag.BACKUP),
@@ -39,13 +39,13 @@ def standing(context: Context, pair: Pair) -> tuple[bool, int, int]:
 
 def is_broken(context: Context) -> bool:
     """Whether an end of the pair in use is marked broken."""
-    return standing(context, context.pair)[0]
+    return standing(context, context.pair)[0] > 0
 
 
-def rank(context: Context, pair: Pair) -> tuple[tuple[bool, int, int], bool, int, int]:
+def rank(context: Context, pair: Pair) -> tuple[tuple[int, int, int], bool, int, int]:
     """The rank of a pair; smaller is better.
 
-    In order: no end is broken; fewer ends are deprecated; fewer are backups; it shares no locator
+    In order: fewer ends are broken; fewer are deprecated; fewer are backups; it shares no locator
     with the pair in use, because either end may be why that is silent; something was heard over it
     more recently, pairs never heard over last; its round-trip time is shorter.
     """

@@ -30,8 +30,8 @@ class Timers:
             self._heap = sorted(self._entries.values())
 
     def bring_forward(self, key: int, at_ns: int) -> None:
-        """Makes the deadline of ``key`` no later than this; it must have one."""
-        if at_ns < self._entries[key] >> KEY_BITS:
+        """Makes the deadline of ``key``, if it has one, no later than this."""
+        if at_ns < self._entries.get(key, 0) >> KEY_BITS:
             self.set(key, at_ns)
 
     def stop(self, key: int) -> None:
