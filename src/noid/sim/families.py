@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from noid.sim import ordinary, recoveries, unusual, walks
+from noid.sim import ordinary, recoveries, uneven, unusual, walks
 from noid.sim.bordered import CALM, bordered, calm, lans
 from noid.sim.history import History, Step, Traffic
 
@@ -291,6 +291,10 @@ FAMILIES: dict[str, Family] = {
     "frozen": Family("a host stands still for a time while its clock goes on", unusual.frozen),
     "rolled-back": Family("a host returns to an earlier state", unusual.rolled_back),
     "spelled": Family("names in other cases, addresses in any order, some twice", unusual.spelled),
+    "uneven": Family(
+        "one-way loss, reordering, copies and delays of seconds; hosts start twice, names change",
+        uneven.uneven,
+    ),
     "healthy": Family("nothing fails, with any traffic", _healthy),
     "storm": Family("several things happen at one time, again and again", walks.storm),
     "selective": Family(

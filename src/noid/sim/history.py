@@ -33,6 +33,7 @@ HOST_NUMBERS = (10, 11, 12, 13)
 SECOND_SITE = 17
 """The first provider of the other site, where a site has a border."""
 M6 = frozenset(m6_next_headers(CODEPOINTS))
+CONTROL = frozenset({CODEPOINTS.icmpv6_type})
 END_NS = 3 * SECOND
 """The time for the last packets to arrive."""
 
@@ -237,45 +238,32 @@ def _wake(world: World, node: Node, since_ns: int) -> None:
         node.wake()
 
 
-def _cut(world: World, one: int, other: int, ways: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).is_up = False
+def _setting(name: str, value: Callable[[int], object]) -> Callable[..., None]:
+    """The action that sets a property of lines, to what its last argument stands for."""
+
+    def act(world: World, one: int, other: int, ways: int, amount: int = 0) -> None:
+        for ends in _lines(world, one, other, ways):
+            setattr(world.network.line(*ends), name, value(amount))
+
+    return act
 
 
-def _restore(world: World, one: int, other: int, ways: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).is_up = True
+def _in_ns(milliseconds: int) -> int:
+    return milliseconds * MILLISECOND
 
 
-def _filter(world: World, one: int, other: int, ways: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).filtered = M6
+def _share(percent: int) -> float:
+    return percent / 100
 
 
-def _filter_data(world: World, one: int, other: int, ways: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).filtered = M6 - MESSAGES
-
-
-def _filter_control(world: World, one: int, other: int, ways: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).filtered_types = frozenset({CODEPOINTS.icmpv6_type})
+_cut = _setting("is_up", lambda _: False)
+_restore = _setting("is_up", lambda _: True)
 
 
 def _unfilter(world: World, one: int, other: int, ways: int) -> None:
     for ends in _lines(world, one, other, ways):
         line = world.network.line(*ends)
         line.filtered = line.filtered_types = frozenset()
-
-
-def _delay(world: World, one: int, other: int, ways: int, milliseconds: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).delay_ns = milliseconds * MILLISECOND
-
-
-def _loss(world: World, one: int, other: int, ways: int, percent: int) -> None:
-    for ends in _lines(world, one, other, ways):
-        world.network.line(*ends).loss = percent / 100
 
 
 def _provider(world: World, side: int, index: int, is_up: int) -> None:
@@ -405,12 +393,14 @@ def _forge_uc(world: World, side: int) -> None:
 ACTIONS: dict[str, Callable[..., None]] = {
     "cut": _cut,
     "restore": _restore,
-    "filter": _filter,
-    "filter-data": _filter_data,
-    "filter-control": _filter_control,
+    "filter": _setting("filtered", lambda _: M6),
+    "filter-data": _setting("filtered", lambda _: M6 - MESSAGES),
+    "filter-control": _setting("filtered_types", lambda _: CONTROL),
     "unfilter": _unfilter,
-    "delay": _delay,
-    "loss": _loss,
+    "delay": _setting("delay_ns", _in_ns),
+    "jitter": _setting("jitter_ns", _in_ns),
+    "loss": _setting("loss", _share),
+    "copies": _setting("duplication", _share),
     "provider": _provider,
     "heal": _heal,
     "reboot": _reboot,

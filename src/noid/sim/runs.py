@@ -182,6 +182,7 @@ SHARES = {
     "rolled-back": 2,
     "blind": 1,
     "spelled": 1,
+    "uneven": 2,
 }
 """The share of each family in a hundred seeds."""
 QUICK_MAX = 256

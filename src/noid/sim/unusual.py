@@ -14,7 +14,7 @@ PACED_MS = 4_000
 """After a slow conversation, a fast one is known to be fast within this time."""
 
 
-def _ended(
+def ended(
     source: random.Random,
     number: int,
     locators: tuple[int, int],
@@ -62,7 +62,7 @@ def interrupted(number: int) -> History:
         at_ms += source.choice((1_500, 6_000, 20_000))
         steps.append(Step(at_ms, "heal"))
         at_ms += source.choice((300, 6_000))
-    return _ended(source, number, locators, steps, at_ms)
+    return ended(source, number, locators, steps, at_ms)
 
 
 def blind(number: int) -> History:
@@ -94,7 +94,7 @@ def blind(number: int) -> History:
             Step(at_ms, "publish", (side, everything)),
         ]
         at_ms += source.choice((2_000, 70 * SECONDS))
-    return _ended(source, number, locators, steps, at_ms, caches=source.random() < 0.5)
+    return ended(source, number, locators, steps, at_ms, caches=source.random() < 0.5)
 
 
 def frozen(number: int) -> History:
@@ -116,7 +116,7 @@ def frozen(number: int) -> History:
         at_ms += lasts_ms + source.choice((300, 5_000, 30_000))
         steps.append(Step(at_ms, "heal"))
         at_ms += source.choice((300, 5_000))
-    return _ended(source, number, locators, steps, at_ms)
+    return ended(source, number, locators, steps, at_ms)
 
 
 def rolled_back(number: int) -> History:
@@ -149,7 +149,7 @@ def rolled_back(number: int) -> History:
     at_ms = back_ms + source.choice((2_000, 10_000))
     steps.append(Step(at_ms, "cut", (*source.choice(pairs), 3)))
     at_ms += source.choice((2_000, 10_000))
-    return _ended(source, number, locators, steps, at_ms)
+    return ended(source, number, locators, steps, at_ms)
 
 
 def spelled(number: int) -> History:
@@ -172,4 +172,4 @@ def spelled(number: int) -> History:
         at_ms += 3_000
         steps.append(Step(at_ms, "heal"))
         at_ms += 1_000
-    return _ended(source, number, locators, steps, at_ms, caches=source.random() < 0.5)
+    return ended(source, number, locators, steps, at_ms, caches=source.random() < 0.5)
