@@ -10,7 +10,7 @@ from noid.config import PlaneSection
 from noid.errors import PlatformError
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from noid.lab.topology import locators, site
+from noid.lab.topology import HOSTS, locators, site
 from tests.lab.conversations import (
     AGAIN_TIMEOUT_S,
     PATIENCE_S,
@@ -175,8 +175,9 @@ def test_a_desktop_with_temporary_and_unique_local_addresses_keeps_its_connectio
         conversation.echoes()
 
 
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.CARRIER, Fault.ADMIN])
 def test_long_datagrams_of_a_socket_without_a_source_move_to_a_narrow_uplink(
-    ordinary_lab: Lab,
+    ordinary_lab: Lab, fault: Fault
 ) -> None:
     """It is not connected: the kernel selects source and route for each datagram."""
     lab = ordinary_lab
@@ -196,8 +197,31 @@ def test_long_datagrams_of_a_socket_without_a_source_move_to_a_narrow_uplink(
         establish_context(lab)
         await_carried(lab, conversation)
         lab.wait_for("a long datagram comes back", a_long_one_comes_back, PATIENCE_S)
-        lab.cut(1)
+        lab.cut(1, fault)
         lab.wait_for("a long datagram comes back", a_long_one_comes_back, PATIENCE_S)
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.CARRIER, Fault.ADMIN])
+def test_long_packets_without_a_source_move_to_a_narrow_path(
+    ordinary_lab: Lab, fault: Fault
+) -> None:
+    """Each link of the other provider carries less than the one before."""
+    lab = ordinary_lab
+    for node, interface, mtu in (
+        *((node, "up1", "9000") for node in HOSTS),
+        *(("isp1", interface, "9000") for interface in ("custa", "custb")),
+        ("a", "up2", "1400"),
+        ("isp2", "custa", "1400"),
+        ("isp2", "custb", "1300"),
+        ("b", "up2", "1300"),
+    ):
+        done = lab.run(node, ["ip", "link", "set", interface, "mtu", mtu])
+        assert done.returncode == 0, done.stderr
+    establish_context(lab)
+    lab.cut(1, fault)
+    ping = ["ping", "-c1", "-W1", "-s1800", locators("b")[0]]
+    for _ in range(2):
+        lab.wait_for("a long one comes back", lambda: lab.run("a", ping).returncode == 0, 20)
 
 
 @pytest.mark.parametrize("hook", ["tcx", "clsact"])

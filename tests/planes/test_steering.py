@@ -108,6 +108,10 @@ def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
         assert steering.go_on(ROW)
         from_aid = by_ours._replace(table=SECTION.table, source=A1)
         assert steering.network.routes(SECTION.table) == {from_aid}
+        steering.narrow_path(B1, 1300)
+        (narrow,) = steering.network.routes(SECTION.table)
+        assert mtu_in(narrow.metrics) == 1300
+        assert differing(steering, SECTION.table) == Difference(set(), set())
         steering.add_peers(ROW, [B2], A1)
         assert steering.network.routes(TABLE) == {by_ours, by_ours._replace(aid=B2)}
         ip("link set up1 up")

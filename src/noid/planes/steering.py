@@ -125,10 +125,12 @@ class Steering:
             uplink = self.uplinks.get(row, NO_UPLINK)
             if uplink.ifindex:
                 route = _route(aid, table, uplink, source)
-                mtu = self.narrow.get(aid)
-                yield route if mtu is None else route._replace(metrics=with_mtu(route.metrics, mtu))
             elif source in self.kept and aid in self.peers.get(row, ()):
-                yield PeerRoute(aid, table, self.own, BY_OURS, source=source)
+                route = PeerRoute(aid, table, self.own, BY_OURS, source=source)
+            else:
+                continue
+            mtu = self.narrow.get(aid)
+            yield route if mtu is None else route._replace(metrics=with_mtu(route.metrics, mtu))
 
     # --- orders -------------------------------------------------------------------------------
 
