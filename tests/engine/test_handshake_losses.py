@@ -35,6 +35,7 @@ from tests.engine.network import (
     DELAY_NS,
     X1,
     Network,
+    both_begin,
     packet,
     state_of,
 )
@@ -161,6 +162,24 @@ def test_a_lost_set_up_message_is_repeated_after_250_ms_while_data_waits(
     begun(network).run(330 * MILLISECOND)
     assert network.lost == 1
     assert state_of(network.a) is state_of(network.b) is State.ESTABLISHED
+
+
+@pytest.mark.parametrize("after_ms", [0, 5, 15])
+@pytest.mark.parametrize("delay_ns", [DELAY_NS, 6 * DELAY_NS, 13 * DELAY_NS])
+@pytest.mark.parametrize("both_send", [True, False])
+def test_where_a_conf_of_two_is_lost_both_ends_use_the_aids_after_all(
+    *, both_send: bool, delay_ns: int, after_ms: int
+) -> None:
+    network = Lossy(Code.CONF)
+    network.delay_ns = delay_ns
+    both_begin(network, after_ns=after_ms * MILLISECOND)
+    for _ in range(100):
+        network.ulp_sends(network.a, packet(A1, B1))
+        if both_send:
+            network.ulp_sends(network.b, packet(B1, A1))
+        network.run(50 * MILLISECOND)
+    assert network.lost == 1
+    assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
 
 
 class Lossy(Network):

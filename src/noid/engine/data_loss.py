@@ -58,8 +58,10 @@ def is_lost(core: Core, context: Context, event: UnansweredPacket) -> bool:
         history = history._replace(loses_requests=False)
     packets = history.unheard_packets + min(event.packets, UNANSWERED_MANY)
     history = history._replace(unheard=history.unheard + 1, unheard_packets=packets)
-    if _are_unanswered(context, history.unheard_ns):
-        history = history._replace(loses_requests=True)
+    # Requests of the last search over the pair in use, too, may be lost; late answers count.
+    for one in (context.late or {}).values():
+        if one.pair == context.pair and one.sent_ns >= history.unheard_ns:
+            history = history._replace(loses_requests=True)
     context.note(context.pair, history)
     answered_ns = max(one.heard_ns for one in context.history.values())
     if context.path is not Path.STEADY or answered_ns <= history.unheard_ns:
@@ -76,12 +78,6 @@ def is_lost(core: Core, context: Context, event: UnansweredPacket) -> bool:
     usual = DATA_LOST_REPORTS << history.loses_requests
     wanted = DATA_LOST_REPORTS_AGAIN if are_many and is_long else usual
     return history.unheard >= wanted and unheard_ns >= DATA_LOST_TIME
-
-
-def _are_unanswered(context: Context, since_ns: int) -> bool:
-    """Whether requests of the last search over the pair in use are lost; late answers count."""
-    late = context.late or {}
-    return any(one.pair == context.pair and one.sent_ns >= since_ns for one in late.values())
 
 
 def is_shortened(core: Core, context: Context, packet: bytes) -> bool:
@@ -150,12 +146,6 @@ def is_unseen(core: Core, context: Context) -> bool:
     history = context.history_of(context.pair)
     usual = DATA_UNSEEN << (history.misses > 0)
     return history.unseen >= (DATA_UNSEEN_AGAIN if _is_lost_elsewhere(core, context) else usual)
-
-
-def is_of_peer(context: Context) -> bool:
-    """Whether data over the pair in use has come to the peer since it is unanswered."""
-    history = context.history_of(context.pair)
-    return history.passes_ns >= history.unheard_ns
 
 
 def complain(core: Core, context: Context) -> None:

@@ -53,7 +53,10 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
         if not is_followed and core.now_ns < context.follow_again_ns:
             return
         context.follow_again_ns = core.now_ns + FOLLOW_AGAIN
-        if context.is_searching or _is_told(context):
+        one = context.search
+        # If all pairs are probed because the peer hears nothing, data proves nothing.
+        is_told = context.path is Path.DOUBTING and one is not None and one.told_by_peer
+        if context.is_searching or is_told:
             context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
             _probe_first(core, context, pair)
             return
@@ -62,12 +65,6 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
     may_move = is_followed and core.now_ns >= context.follow_ns
     if may_move and one is not None and one.followed == pair and not context.is_moved:
         switch(core, context, pair, one.why, one.packet)
-
-
-def _is_told(context: Context) -> bool:
-    """Whether all pairs are probed because the peer hears nothing: data proves nothing then."""
-    one = context.search
-    return context.path is Path.DOUBTING and one is not None and one.told_by_peer
 
 
 def _probe_first(core: Core, context: Context, pair: Pair) -> None:

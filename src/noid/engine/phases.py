@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from noid.constants import NEVER
 from noid.engine.causes import Cause
-from noid.engine.history import History, Pair
+from noid.engine.history import Pair
 from noid.engine.secrets import KeyPair, Side
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
@@ -181,10 +181,6 @@ class Search:
     is_silent: bool = False
     left: Pair | None = None
     followed: Pair | None = None
-
-    def distrusts(self, history: History, now_ns: int) -> bool:
-        """Whether an answer over a pair with this history does not count, because data is lost."""
-        return self.loses_all or history.loses_data(now_ns)
 
 
 @dataclass(slots=True)

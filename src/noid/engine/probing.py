@@ -263,11 +263,12 @@ def want(core: Core, context: Context, one: Search) -> None:
     arm(core, context, one)
 
 
-def answer_search(core: Core, context: Context, *, in_slot: bool) -> None:
-    """A UR of the peer arrives while we search too: our probes name it from now on.
+def answer_search(core: Core, context: Context, pair: Pair, *, in_slot: bool) -> None:
+    """A UR of the peer arrives over a pair while we search too: our probes name it from now on.
 
-    Earlier probes do not. So all pairs are probed once more, without waiting. If the UR arrived in
-    the form of data, that form passes, and a context that was set aside searches again.
+    Earlier probes do not. So all pairs are probed once more, and first the pair in use if the UR
+    arrived over it, which works again. If the UR arrived in the form of data, that form passes, and
+    a context that was set aside searches again.
     """
     one = context.search
     if one is None:
@@ -278,6 +279,8 @@ def answer_search(core: Core, context: Context, *, in_slot: bool) -> None:
     is_probing = context.path in (Path.DOUBTING, Path.SEARCHING)
     if is_probing and not one.names_newest:
         one.names_newest = True
+        if context.path is Path.DOUBTING and pair == context.pair:
+            send_probe(core, context, one, pair)
         one.untried, one.cycles, one.cycle_ns = [], 0, 0  # this cycle says nothing any more
         one.batch_at_ns = max(core.now_ns, one.batch_ns + PROBE_INTERVAL)
         arm(core, context, one)

@@ -59,7 +59,8 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
         if _is_usual(context, event):
             return
         if data_loss.is_lost(core, context, event):
-            if data_loss.is_of_peer(context):
+            history = context.history_of(context.pair)
+            if history.passes_ns >= history.unheard_ns:  # what the peer sends is lost
                 data_loss.complain(core, context)
             elif not data_loss.is_shortened(core, context, event.packet):
                 data_loss.lose(core, context, event.packet)
@@ -162,7 +163,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if message.heard:
         _update_heard(core, context, message.heard, Trigger.UR)
         acknowledged(core, context, message.heard, event.source, by=pair)
-    answer_search(core, context, in_slot=event.in_slot)
+    answer_search(core, context, pair, in_slot=event.in_slot)
     if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
     looks = bool(message.flags & Flag.DATA_ASKED) and on_data_asked(core, context)

@@ -33,7 +33,8 @@ def go_on(core: Core, context: Context, one: Search) -> bool:
     if one.empties == EMPTY_PACKETS:
         return True
     if not one.empties:
-        one.retried = _next_pair(context, one)
+        pairs = [context.pair, *alternatives(context)]  # another one each time
+        one.retried = pairs[max(one.asides - 1, 0) % len(pairs)]
     one.empties += 1
     is_last = one.empties == EMPTY_PACKETS
     if one.retried is not None and context.is_verified(one.retried[1]):
@@ -44,12 +45,6 @@ def go_on(core: Core, context: Context, one: Search) -> bool:
     wait_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns)
     one.batch_at_ns = core.now_ns + (wait_ns if is_last else KEEPALIVE_INTERVAL)
     return False
-
-
-def _next_pair(context: Context, one: Search) -> Pair:
-    """The pair in use, and each time another one."""
-    pairs = [context.pair, *alternatives(context)]
-    return pairs[max(one.asides - 1, 0) % len(pairs)]
 
 
 def _empty(core: Core, context: Context, one: Search, pair: Pair) -> bytes:

@@ -314,7 +314,7 @@ def acknowledged(
 def _is_distrusted(core: Core, context: Context, one: Search, pair: Pair) -> bool:
     """Whether data is lost over a pair; what is known of the pair in use does not end its use."""
     is_in_use = pair == context.pair and not context.is_searching
-    return not is_in_use and one.distrusts(context.history_of(pair), core.now_ns)
+    return not is_in_use and (one.loses_all or context.history_of(pair).loses_data(core.now_ns))
 
 
 def take(core: Core, context: Context, one: Search, found: Finding) -> None:
