@@ -213,7 +213,9 @@ class Verification:
         if self._is_fixed:
             self.another = listing[0][0] if listing else ""
         elif listing and not self._has_proven_others:
-            name, locators = max(listing, key=lambda one: len(set(said).intersection(one[1])))
+            name, locators = listing[0]
+            if len(listing) > 1:
+                name, locators = max(listing, key=lambda one: len(set(said).intersection(one[1])))
             if name != self.name:
                 self.name = name
                 self._forward_found(locators)

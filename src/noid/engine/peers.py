@@ -229,6 +229,8 @@ def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
     """Gives an answer to each lookup that waits for it."""
+    if not core.lookups:
+        return
     waiting = [(aid, one) for aid, one in core.lookups.items() if event.question in one.open]
     for aid, lookup in waiting:
         lookup.open.discard(event.question)

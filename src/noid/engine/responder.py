@@ -166,7 +166,7 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
     """
     locators = core.locators_with(aid)
     flags = {entry.locator: entry.flags for entry in marks(core.own, locators, aid)}
-    return tuple(
+    entries = [
         LocatorEntry(
             locator,
             LocatorFlag.LOCAL
@@ -174,7 +174,8 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
             | flags.get(locator, NO_MARKS),
         )
         for locator in locators
-    )
+    ]
+    return tuple(entries)
 
 
 def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:

@@ -78,8 +78,8 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         before, proofs = context.peer_verified, _proofs(context)
         was_settled = context.verification.settled
         for inquiry in _inquiries(context):
-            questions = inquiry.receive(question, event.answer, context.peer_local)
-            core.ask(context, questions)
+            if questions := inquiry.receive(question, event.answer, context.peer_local):
+                core.ask(context, questions)
             if inquiry.failed and not core.is_timer_set(context, Timer.DNS_RETRY):
                 _retry_later(core, context)
         renewal = context.renewal
@@ -126,8 +126,9 @@ def _replace(core: Core, context: Context, renewal: Verification) -> None:
     context.verification, context.renewal = renewal, None
 
 
-def _inquiries(context: Context) -> list[Verification]:
-    return [one for one in (context.verification, context.renewal) if one is not None]
+def _inquiries(context: Context) -> tuple[Verification, ...]:
+    renewal = context.renewal
+    return (context.verification,) if renewal is None else (context.verification, renewal)
 
 
 def _retry_later(core: Core, context: Context) -> None:

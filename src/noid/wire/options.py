@@ -21,6 +21,7 @@ a frozen dataclass.
 """
 
 import enum
+import functools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ CRITICAL = 0x8000
 HEAD_OCTETS = 4
 ALIGNMENT = 8
 HASH_OCTETS = 16
+SETS_KEPT_MAX = 256
+"""Sets that are kept in both forms, because few sets occur in most messages."""
 KEY_OCTETS = 32
 """An X25519 public key (RFC 7748)."""
 
@@ -196,6 +199,7 @@ class Cookie(NamedTuple):
         return cls(*reader.unpack(COOKIE))
 
 
+@functools.lru_cache(maxsize=SETS_KEPT_MAX)
 def encode_entries(entries: Entries) -> bytes:
     """The value of a locator set, in the order given.
 
@@ -236,6 +240,7 @@ class UnknownOption:
     value: bytes
 
 
+@functools.lru_cache(maxsize=SETS_KEPT_MAX)
 def pack_entries(entries: Entries, head: int) -> bytes:
     """A whole option with a locator set, after its type and critical bit."""
     locators, flags = zip(*entries, strict=True)
@@ -290,15 +295,17 @@ def _quick_octets(layout: struct.Struct) -> Callable[[bytes, int], bytes]:
 
 
 def _quick_entries(count: int) -> Callable[[bytes, int], Entries | None]:
-    unpack_from = SET_OPTIONS[count].unpack_from
+    end = SET_OPTIONS[count].size
+    unpack_from = SETS[count].unpack_from
 
-    def decode(octets: bytes, at: int) -> Entries | None:
-        _, _, said, flags, *locators = unpack_from(octets, at)
-        if said != count or len(set(locators)) != count:
+    @functools.lru_cache(maxsize=SETS_KEPT_MAX)
+    def read(value: bytes) -> Entries | None:
+        flags, *locators = unpack_from(value, COUNT.octets)
+        if value[0] != count or len(set(locators)) != count:
             return None
         return tuple(map(LocatorEntry, locators, flags))
 
-    return decode
+    return lambda octets, at: read(octets[at + HEAD_OCTETS : at + end])
 
 
 def _codec_of_octets(layout: struct.Struct, octets: int, name: str) -> Codec:
