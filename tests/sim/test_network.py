@@ -9,10 +9,12 @@ import pytest
 from noid.constants import MILLISECOND, SECOND
 from noid.dns.records import Kind, Question, Status
 from noid.locators import Locator
+from noid.sim.history import History, Step, Traffic, play
 from noid.sim.names import TTL_SECONDS, Names
-from noid.sim.network import QUEUE_NS, Line, LinkConditions, Network, locator_of
+from noid.sim.network import QUEUE_NS, ROUTER, Line, LinkConditions, Network, locator_of
 from noid.sim.parcel import Parcel
 from noid.sim.ulp import build
+from noid.sim.world import World
 from noid.wire import ipv6
 
 A, B = locator_of(1, 10), locator_of(2, 11)
@@ -56,6 +58,28 @@ def test_a_line_does_what_it_is_told_in_its_direction_alone(
         setattr(line, name, value)
     assert carried(one) == fate
     assert carried(one, B, A) == ""
+
+
+def test_the_error_of_a_router_reaches_the_sender() -> None:
+    one = network()
+    one.line(A, B).mtu = 120
+    sent, _, fate = one.carry(parcel(), SECOND)
+    error = one.error_about(sent, fate)
+    assert error is not None
+    assert one.carry(Parcel(error, ROUTER, SECOND), SECOND)[2] == ""
+    assert Locator(error[24:40]) == A
+
+
+def test_programs_send_as_an_error_says() -> None:
+    steps = (Step(2_000, "mtu", (0, 0, 3, 1280)),)
+    history = History(
+        seed=1, locators=(1, 1), duration_ms=4_000, steps=steps, traffic=Traffic(size=1_400)
+    )
+    world = World(1)
+    play(world, history)
+    octets = [len(one.packet) for one in world.ledger.sent.values()]
+    assert (octets[0], octets[-1]) == (1_440, 1_280)
+    assert world.injected["too big"] <= 4
 
 
 def test_a_line_has_its_own_delay() -> None:

@@ -49,6 +49,7 @@ class Traffic:
         server_talks: whether the server sends without a request.
         burst: packets at a time.
         is_tcp: whether they are TCP segments.
+        size: octets of the payload of a packet at first.
     """
 
     interval_us: int = 50_000
@@ -57,6 +58,7 @@ class Traffic:
     server_talks: bool = False
     burst: int = 1
     is_tcp: bool = False
+    size: int = 100
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -184,7 +186,7 @@ def _conversation(world: World, traffic: Traffic, client: str, server: str) -> C
         server_aid=world.nodes[server].locators[0],
         protocol=ipv6.TCP if traffic.is_tcp else ipv6.UDP,
         interval_ns=traffic.interval_us * 1_000,
-        size=100,
+        size=traffic.size,
         replies=traffic.replies,
         server_talks=traffic.server_talks,
         burst=traffic.burst,
@@ -400,6 +402,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "delay": _setting("delay_ns", _in_ns),
     "jitter": _setting("jitter_ns", _in_ns),
     "loss": _setting("loss", _share),
+    "mtu": _setting("mtu", int),
     "copies": _setting("duplication", _share),
     "provider": _provider,
     "heal": _heal,

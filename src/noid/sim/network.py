@@ -62,8 +62,8 @@ class Line:
 
     @property
     def is_lossy(self) -> bool:
-        """Whether packets are lost by chance or by the rate."""
-        return bool(self.loss or self.corruption or self.rate)
+        """Whether packets are lost by chance, by the rate, or until programs send shorter ones."""
+        return bool(self.loss or self.corruption or self.rate or self.mtu < MTU_DEFAULT)
 
     def filters(self, octets: bytes) -> bool:
         """Whether the line drops a packet for its next header or its ICMPv6 type."""
@@ -282,7 +282,8 @@ class Network:
         """Why a packet does not pass, apart from chance; empty if it passes."""
         octets = parcel.octets
         source, destination = Locator(octets[8:24]), Locator(octets[24:40])
-        if source not in self.present and not parcel.forged and provider_of(source):
+        is_of_host = not parcel.forged and parcel.sender != ROUTER
+        if is_of_host and source not in self.present and provider_of(source):
             return "source gone"
         if not line.is_up or destination not in self.present:
             return "unreachable"

@@ -89,6 +89,9 @@ class NodeDependencies(Protocol):
     def delivered(self, node: "Node", packet: bytes, parcel: Parcel | None) -> None:
         """A program was given a packet."""
 
+    def told(self, error: bytes) -> None:
+        """A program was given an ICMPv6 error."""
+
     def place(self, node: "Node") -> None:
         """The node's addresses have changed."""
 
@@ -435,6 +438,7 @@ class Node:
         """A program gets a packet; the ULP drops packets with a wrong checksum."""
         if packet[6] == ipv6.ICMPV6 and packet[40] in icmpv6.ERROR_TYPES:
             self.world.checks.told(self, packet)
+            self.world.told(packet)
             return
         if len(packet) > ipv6.HEADER_OCTETS + EMPTY_OCTETS:  # no ULP takes what has no content
             self.world.delivered(self, packet, self.parcel)

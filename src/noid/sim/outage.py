@@ -344,6 +344,9 @@ class Outage:
         talk.tries += 1
         self._transmit(talk, number)
 
+    def told(self, error: bytes) -> None:
+        """A program was given an ICMPv6 error; no packet here is too long."""
+
     def delivered(self, node: Node, packet: bytes, parcel: Parcel | None) -> None:
         """A program was given a packet: the server answers it, or it is the answer."""
         number = number_said(packet)

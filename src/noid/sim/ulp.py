@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from noid.locators import Locator
-from noid.wire import ipv6
+from noid.wire import icmpv6, ipv6
 from noid.wire.ipv6 import ADDRESSES_AT
 
 GRE = 47
@@ -17,6 +17,8 @@ PROTOCOLS = (ipv6.TCP, ipv6.UDP, ipv6.SCTP, ipv6.ESP, ipv6.ICMPV6, GRE)
 ECHO_REQUEST = 128
 ECHO = bytes((ECHO_REQUEST, 0, 0, 0))
 HEAD_OCTETS = 20
+QUOTE_AT = ipv6.HEADER_OCTETS + 8
+"""Where the packet begins that an ICMPv6 error is about."""
 REQUEST, REPLY = 1, 2
 
 
@@ -92,6 +94,15 @@ class Ledger:
         wants_reply = talk.replies and not by_server
         self.sent[number] = Sent(packet, now_ns, *names, index, wants_reply)
         return packet
+
+    def shorten(self, error: bytes) -> None:
+        """Makes the packets of a conversation as short as an error says (RFC 8201)."""
+        message, quote = error[ipv6.HEADER_OCTETS :], error[QUOTE_AT:]
+        sent = self.sent.get(number_said(quote))
+        if message[0] == icmpv6.PACKET_TOO_BIG and sent is not None:
+            mtu = int.from_bytes(message[4:8], "big")
+            talk = self.conversations[sent.conversation]
+            talk.size = min(talk.size, mtu - ipv6.HEADER_OCTETS)
 
     def number_of(self, packet: bytes) -> int | None:
         """The number of a packet; None if its checksum shows that it was changed.

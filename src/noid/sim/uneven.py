@@ -3,16 +3,19 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 from noid.sim.history import History, Step
 from noid.sim.ordinary import BEGIN_MS, SECONDS
 from noid.sim.unusual import FEW_LOCATORS, ended
 
 Pair = tuple[int, int]
+LONG_OCTETS = 1_420
+"""The payload of a packet that some lines do not carry."""
 
 
 def uneven(number: int) -> History:
-    """One-way loss, reordering, copies and delays of seconds of some pairs, among other faults."""
+    """Loss, narrow links, reordering, copies and delays of seconds of some ways, among others."""
     source = random.Random(f"{number}/uneven")
     locators = source.choice(FEW_LOCATORS)
     pairs = list(itertools.product(range(locators[0]), range(locators[1])))
@@ -26,7 +29,9 @@ def uneven(number: int) -> History:
             moment_ms = at_ms + source.choice((0, 0, 20, 150, 600))
             steps += _drawn(source, locators, source.choice(pairs), moment_ms)
         at_ms += source.choice((300, 1_500, 6_000, 20_000, 70_000))
-    return ended(source, number, locators, steps, at_ms, caches=source.random() < 0.3)
+    history = ended(source, number, locators, steps, at_ms, caches=source.random() < 0.3)
+    size = source.choice((100, LONG_OCTETS))
+    return replace(history, traffic=replace(history.traffic, size=size))
 
 
 def _made_worse(source: random.Random, pair: Pair, at_ms: int) -> list[Step]:
@@ -38,6 +43,7 @@ def _made_worse(source: random.Random, pair: Pair, at_ms: int) -> list[Step]:
             ("jitter", source.choice((50, 300, 1_500))),
             ("loss", source.choice((5, 20, 60))),
             ("copies", source.choice((5, 50, 100))),
+            ("mtu", source.choice((1280, 1400))),
         )
     )
     return [Step(at_ms, kind, (*pair, way, amount))]

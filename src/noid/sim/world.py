@@ -207,6 +207,10 @@ class World:
             turnaround_ns = self.ledger.conversations[sent.conversation].turnaround_ns
             self.after(turnaround_ns or TURNAROUND_NS, self._answer, sent.conversation)
 
+    def told(self, error: bytes) -> None:
+        """A program was given an ICMPv6 error."""
+        self.ledger.shorten(error)
+
     def _answer(self, index: int) -> None:
         if not self.nodes[self.ledger.conversations[index].server].asleep_ns:
             self.say(index, by_server=True)
