@@ -3,14 +3,15 @@
 
 from dataclasses import replace
 
-from noid.constants import CONTEXT_IDLE_TIME, MINUTE, SECOND
+from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.adoption import UPDATE_NONCE_LEAP
 from noid.engine.causes import Cause
-from noid.engine.events import ContextRestored, LocatorsChanged, StateChanged
+from noid.engine.events import ContextRestored, LocatorsChanged, SendAgain, StateChanged
 from noid.engine.host import Host
 from noid.engine.records import ContextRecord
 from noid.engine.state import Path, State
+from noid.flows.events import UnansweredPacket
 from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, unproven
 
 
@@ -161,3 +162,26 @@ def test_what_an_earlier_version_kept_of_a_context_is_taken_up() -> None:
     assert not memory.is_plain
     restart(network, network.a, memory)
     assert network.a.context.path is Path.STEADY
+
+
+def test_a_packet_that_was_lost_before_the_peer_named_another_pair_is_sent_again() -> None:
+    """The peer may do so before the restored context knows what was unanswered."""
+    network, lost = established(), packet(A1, B1, b"lost")
+    memory = memory_of(network.a)
+    network.kill_provider(1)
+    restart(network, network.a, memory)
+    network.give(network.b, UnansweredPacket(network.b.context.local_label, b"", SECOND))
+    while network.a.context.pair != (A2, B2):
+        network.run(MILLISECOND)
+    context = network.a.context
+    report = UnansweredPacket(context.local_label, lost, 2 * SECOND)
+    outputs = network.give(network.a, report)
+    assert [one.silent_ns for one in outputs if one == SendAgain(context.local_label, lost)] == [
+        2 * SECOND
+    ]
+    assert context.search is None, "the silence says nothing of this pair"
+    network.run(SECOND)
+    assert network.b.delivered[-1] == lost
+    network.run(SECOND)
+    network.give(network.a, report)
+    assert network.a.context.path is Path.ASKING, "by now it does"

@@ -208,10 +208,12 @@ class SendAgain:
     Attributes:
         local_label: which flow.
         packet: as the ULP sent it, between AIDs; empty for the one that the data plane stored.
+        silent_ns: how long packets were lost, when this is the first time; 0 if that is not known.
     """
 
     local_label: int
     packet: bytes
+    silent_ns: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True, unsafe_hash=True)

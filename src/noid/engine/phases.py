@@ -182,6 +182,10 @@ class Search:
     left: Pair | None = None
     followed: Pair | None = None
 
+    def lost_ns(self, now_ns: int) -> int:
+        """How long packets have been lost; 0 if the pair is left although it carries data."""
+        return 0 if self.until_ns < NEVER else self.silent_ns + now_ns - self.started_ns
+
 
 @dataclass(slots=True)
 class Trial:

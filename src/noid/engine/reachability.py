@@ -31,7 +31,7 @@ from noid.engine.probing import answer_search, resume, want
 from noid.engine.searching import follow, leave, search
 from noid.engine.selection import better_pairs, is_worse
 from noid.engine.state import Cue, Path, Timer, Trigger
-from noid.engine.switching import repeatable
+from noid.engine.switching import repeat, repeatable
 from noid.engine.update import (
     acknowledge,
     apply,
@@ -58,6 +58,9 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
         core.used(context)
         if _is_usual(context, event):
             return
+        if _was_sent_before(context, event, core.now_ns):
+            repeat(core, context, repeatable(event.packet), silent_ns=event.silent_ns)
+            return
         if data_loss.is_lost(core, context, event):
             history = context.history_of(context.pair)
             if history.passes_ns >= history.unheard_ns:  # what the peer sends is lost
@@ -79,6 +82,15 @@ def _is_usual(context: Context, event: UnansweredPacket) -> bool:
     is_tcp = event.packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == bytes((ipv6.TCP,))
     usual_ns = LOSSY_GAPS * event.gap_ns
     return event.silent_ns < (min(usual_ns, LOSSY_TCP_MAX) if is_tcp else usual_ns)
+
+
+def _was_sent_before(context: Context, event: UnansweredPacket, now_ns: int) -> bool:
+    """Whether most of the silence was before the pair in use was, and says nothing of it.
+
+    So it is if the peer has named another pair before a restored context knew of the silence.
+    """
+    used_ns = context.history_of(context.pair).used_ns
+    return used_ns > 0 and event.silent_ns > 2 * (now_ns - used_ns)
 
 
 def on_long_lost(core: Core, event: LongPacketLost) -> None:

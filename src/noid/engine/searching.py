@@ -333,7 +333,7 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
     if was_dead:
         _data_begins(core, context)
         core.install(context)
-        repeat(core, context, one.packet)
+        repeat(core, context, one.packet, silent_ns=one.lost_ns(core.now_ns))
         confirm(core, context, found)
         return
     if was_alive and (one.is_question or one.why in HINTS):
@@ -384,7 +384,7 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
             context.late = (context.late or {}) | {nonce: Probe(pair, core.now_ns)}
             message = request(core, context, nonce, flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
-        switch(core, context, pair, one.why, one.packet)
+        switch(core, context, pair, one.why, one.packet, silent_ns=one.lost_ns(core.now_ns))
         # The peer may switch a bit later: its data proves nothing until then.
         context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
         _data_begins(core, context)

@@ -17,7 +17,15 @@ REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
 """Protocols whose receivers recognize a repeated packet."""
 
 
-def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes = b"") -> None:
+def switch(
+    core: Core,
+    context: Context,
+    pair: Pair,
+    why: Cause,
+    packet: bytes = b"",
+    *,
+    silent_ns: int = 0,
+) -> None:
     """Sends over another pair of locators from now on, an unanswered packet first."""
     old = context.pair
     if pair == old:
@@ -33,18 +41,24 @@ def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes =
         core.bring_forward(context, Timer.RETRANSMIT, core.now_ns)
     core.install(context)
     switched(core, context)
-    repeat(core, context, packet)
+    repeat(core, context, packet, silent_ns=silent_ns)
     core.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))  # packets go first
 
 
-def repeat(core: Core, context: Context, packet: bytes = b"") -> None:
+def repeat(core: Core, context: Context, packet: bytes = b"", *, silent_ns: int = 0) -> None:
     """Sends a packet of the ULP, or one that the plane has stored, at once and a few more times.
 
     The peer may switch a little later; until then its answers are lost.
+
+    Args:
+        core: of the host.
+        context: whose packet.
+        packet: as the ULP sent it; empty for the one that the plane has stored.
+        silent_ns: how long packets were lost.
     """
     if context.is_settled:
         context.repeating, context.repeats = packet, 0
-        core.emit(SendAgain(context.local_label, packet))
+        core.emit(SendAgain(context.local_label, packet, silent_ns))
         core.set_timer(context, Timer.REPEAT, _wait_ns(context))
 
 

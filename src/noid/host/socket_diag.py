@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from noid.host.messages import (
     ACKNOWLEDGE,
@@ -32,6 +32,8 @@ QUERY: Final = struct.Struct("=BBBBI")
 IDENTITY_AT, IDENTITY_OCTETS = 4, 48
 SOURCE_AT: Final = 4
 """Where struct inet_diag_msg has the identity of a socket, and that has the source address."""
+RETRANSMISSION: Final = 1
+"""The timer of a socket that struct inet_diag_msg shows, behind family and state."""
 EVERY_STATE: Final = 0xFFFFFFFF
 PORTS: Final = struct.Struct("!HH")
 ANY_COOKIE: Final = struct.Struct("=III")
@@ -67,6 +69,47 @@ def end_connections(addresses: Collection[Locator]) -> int:
                 if Locator(source) in addresses:
                     ended += _destroy(kernel, protocol, identity)
     return ended
+
+
+class Stalled(NamedTuple):
+    """A TCP connection whose timer has expired without an acknowledgement.
+
+    Attributes:
+        ports: its own and that of the peer.
+        local: its own address.
+        peer: that of the peer.
+        expiries: how often in a row its timer has expired.
+    """
+
+    ports: tuple[int, int]
+    local: Locator
+    peer: Locator
+    expiries: int
+
+
+def stalled_connections() -> list[Stalled]:
+    """The TCP connections over IPv6 that wait for a timer that has expired before.
+
+    Raises:
+        OSError: the kernel does not list its sockets.
+    """
+    found = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
+        kernel.bind((0, 0))
+        _ask(kernel, SOCK_DIAG_BY_FAMILY, DUMP, socket.IPPROTO_TCP, bytes(IDENTITY_OCTETS))
+        for kind, data, start, _ in replies(kernel):
+            if kind != SOCK_DIAG_BY_FAMILY:
+                break
+            _, _, timer, expiries = data[start : start + IDENTITY_AT]
+            if timer == RETRANSMISSION and expiries:
+                at = start + IDENTITY_AT
+                ports, addresses = PORTS.unpack_from(data, at), at + SOURCE_AT
+                local, peer = (
+                    Locator(data[one : one + LOCATOR_OCTETS])
+                    for one in (addresses, addresses + LOCATOR_OCTETS)
+                )
+                found.append(Stalled(ports, local, peer, expiries))
+    return found
 
 
 class SocketOwners:

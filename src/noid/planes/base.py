@@ -133,7 +133,7 @@ class DataPlane(Protocol):
     def unwatch(self, aid: Locator) -> None:
         """Removes that route."""
 
-    def send_again(self, local_label: int, packet: bytes) -> None:
+    def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
         """Sends a packet of the ULP again through its flow."""
 
     def send(self, packet: bytes) -> None:

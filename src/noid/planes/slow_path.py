@@ -240,7 +240,7 @@ class SlowPath:
         if flow is not None:
             self.default_sources.look([flow.peer_aid])
 
-    def send_again(self, local_label: int, packet: bytes) -> None:
+    def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
         """Sends a packet of the ULP again through its flow, if the flow still exists."""
         self._carry_out(self.datapath.again(local_label, packet))
 

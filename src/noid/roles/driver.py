@@ -114,7 +114,7 @@ class EngineDriver:
             case UnwatchPeer():
                 self.plane.unwatch(output.aid)
             case SendAgain():
-                self.plane.send_again(output.local_label, output.packet)
+                self.plane.send_again(output.local_label, output.packet, output.silent_ns)
             case WidenPath():
                 self.plane.widen(output.aid)
             case NoteHeard():

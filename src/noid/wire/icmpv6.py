@@ -17,9 +17,11 @@ DESTINATION_UNREACHABLE = 1
 PACKET_TOO_BIG = 2
 TIME_EXCEEDED = 3
 PARAMETER_PROBLEM = 4
+NO_ROUTE = 0
+"""The code of a destination unreachable that TCP takes as a hint (RFC 6069)."""
 UNRECOGNIZED_NEXT_HEADER = 1
 """The code of a parameter problem from a host that does not know a next header."""
-PATH_ERRORS = frozenset({(DESTINATION_UNREACHABLE, code) for code in (0, 3, 5)})
+PATH_ERRORS = frozenset({(DESTINATION_UNREACHABLE, code) for code in (NO_ROUTE, 3, 5)})
 """No route to destination, address unreachable, and source address failed ingress or egress policy,
 which a border says while the uplink of the source does not work (RFC 4443 §3.1)."""
 ERROR_TYPES = frozenset({DESTINATION_UNREACHABLE, PACKET_TOO_BIG, TIME_EXCEEDED, PARAMETER_PROBLEM})

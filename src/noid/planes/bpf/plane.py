@@ -3,13 +3,8 @@
 
 The programs (``programs/host.bpf.c``) do to packets what rewrite.py says, by two tables: AIDs find
 the locators on the way out, the flow label finds the AIDs on the way in. This room fills the tables
-and hears the programs' reports. What is rare they hand over to the slow path: protocols without a
-slot, control messages in a slot, packets for a context that is not proven, packets too long for the
-uplink of their flow.
-
-Packets to M6 peers have routes of ours (steering.py), so that they reach the programs after any
-failure of an uplink. Flows name rows of the table of uplinks (rows.py), so that a
-failure of an uplink is one update.
+and hears the programs' reports. What is rare they hand over to the slow path. Packets to M6 peers
+have routes of ours (steering.py), so that they reach the programs after any failure of an uplink.
 
 Programs, tables and attachments are pinned on a BPF file system. When the daemon ends, however it
 ends, they go on; the next daemon puts its own in their place between two packets [D36], and
@@ -47,6 +42,7 @@ from noid.planes.bpf.pins import (
 )
 from noid.planes.bpf.reports import event_of
 from noid.planes.bpf.segmenter import Segmenter
+from noid.planes.bpf.stalled import OUTAGE_MIN, StalledConnections
 from noid.planes.receivers import divide
 from noid.planes.rows import NO_ROW, sums
 from noid.planes.rules import choosing, keep_rules, rules_of
@@ -163,6 +159,7 @@ class BpfPlane(FlowTables):
                 ),
                 log_path=self.directory / LOG_NAME,
             )
+        self.stalled = StalledConnections(self.programs, self.deliver, self.counted)
         maps = self.programs.maps
         every = {**TABLES, **PASSING_TABLES}
         if not maps.keys() >= {*every, *OTHER_MAPS}:
@@ -219,6 +216,7 @@ class BpfPlane(FlowTables):
                 self.network.remove_rules([choosing(self.section)])
         self.uplinks.close()
         if self.programs is not None:
+            self.stalled.close()
             self.programs.close()
             self.programs = None
         if not self.stays:
@@ -400,9 +398,11 @@ class BpfPlane(FlowTables):
 
     # --- orders -----------------------------------------------------------------------------------
 
-    def send_again(self, local_label: int, packet: bytes) -> None:
+    def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
         """Sends the last TCP segment of a flow again, or the packet if no segment is stored."""
         flow = self.rewriter.by_label.get(local_label)
+        if flow is not None and silent_ns >= OUTAGE_MIN:
+            self.stalled.add(layout.aids_key(flow))  # its other connections
         packet = (self.segments.last(flow) if flow is not None else b"") or packet
         if packet:
             super().send_again(local_label, packet)

@@ -9,6 +9,7 @@
  */
 #include "inward.h"
 #include "outward.h"
+#include "stalled.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL"; /* timers need it */
 
@@ -51,6 +52,12 @@ SEC("tc")
 int host_heard(struct __sk_buff *packet)
 {
 	return heard(packet);
+}
+
+SEC("tc")
+int host_stalled(struct __sk_buff *packet)
+{
+	return stalled(packet);
 }
 
 SEC("tc")

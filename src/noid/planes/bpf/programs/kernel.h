@@ -32,6 +32,7 @@ enum {
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_NOEXIST = 1 };
 enum { BPF_F_INGRESS = 1 };
+enum { BPF_F_CURRENT_NETNS = -1 };
 enum { BPF_HDR_START_NET = 1 };
 enum { CLOCK_MONOTONIC = 1 };
 /* Not 0, which would hide packets from later programs on the hook (TCX_NEXT). */
@@ -87,6 +88,23 @@ struct bpf_sock {
 	u32 src_ip6[4];
 };
 
+struct bpf_sock_tuple {
+	u32 saddr[4];
+	u32 daddr[4];
+	u16 sport;
+	u16 dport;
+};
+
+struct bpf_tcp_sock {
+	u32 snd_cwnd;
+	u32 srtt_us;
+	u32 rtt_min;
+	u32 snd_ssthresh;
+	u32 rcv_nxt;
+	u32 snd_nxt;
+	u32 snd_una;
+};
+
 struct xdp_md {
 	u32 data;
 	u32 data_end;
@@ -116,7 +134,11 @@ static long (*const bpf_skb_load_bytes_relative)(const void *packet, u32 at, voi
 static long (*const bpf_skb_pull_data)(struct __sk_buff *packet, u32 octets) = (void *)39;
 static long (*const bpf_csum_update)(struct __sk_buff *packet, u32 sum) = (void *)40;
 static u32 (*const bpf_get_socket_uid)(struct __sk_buff *packet) = (void *)47;
+static struct bpf_sock *(*const bpf_sk_lookup_tcp)(void *packet, struct bpf_sock_tuple *ends,
+						  u32 octets, u64 netns, u64 flags) = (void *)84;
+static long (*const bpf_sk_release)(void *socket) = (void *)86;
 static struct bpf_sock *(*const bpf_sk_fullsock)(u64 socket) = (void *)95;
+static struct bpf_tcp_sock *(*const bpf_tcp_sock)(void *socket) = (void *)96;
 static long (*const bpf_skb_change_head)(struct __sk_buff *packet, u32 octets,
 					 u64 flags) = (void *)43;
 static long (*const bpf_timer_init)(struct bpf_timer *timer, void *map, u64 flags) = (void *)169;

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""TCP connections whose timers have become long are made to send again (RFC 6069)."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from noid.host.socket_diag import Stalled, stalled_connections
+from noid.lab import nft
+from noid.locators import format_locator
+from noid.planes.bpf.stalled import OUTAGE_MIN
+from tests.dns.conftest import ip
+from tests.planes.keeping import AID, PEER, Kept, flow_to_peer, keeping
+from tests.waiting import until
+
+PORT = 7000
+CONNECTIONS = 3
+EXPIRIES = 3
+BACKOFF_AT, INFO_OCTETS = 4, 8
+"""Where struct tcp_info has tcpi_backoff."""
+
+
+@contextlib.contextmanager
+def connections() -> Iterator[list[socket.socket]]:
+    """Connections from AID to PEER, both on this host."""
+    place, own = (format_locator(PEER), PORT), (format_locator(AID), 0)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(place, family=socket.AF_INET6))
+        found = []
+        for _ in range(CONNECTIONS):
+            found.append(stack.enter_context(socket.create_connection(place, source_address=own)))
+            stack.enter_context(server.accept()[0])
+        yield found
+
+
+def doublings(connection: socket.socket) -> int:
+    """How often the time to the next retransmission has doubled."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_OCTETS)[BACKOFF_AT]
+
+
+def stalled(some: list[socket.socket]) -> list[Stalled]:
+    """What the kernel says of those of some connections that wait for long."""
+    ports = {(one.getsockname()[1], PORT) for one in some}
+    found = [one for one in stalled_connections() if one.expiries >= EXPIRIES]
+    assert ports >= {one.ports for one in found}
+    assert {(one.local, one.peer) for one in found} <= {(AID, PEER)}
+    return found
+
+
+def test_every_connection_of_a_flow_sends_again_after_a_long_outage(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        label = flow_to_peer().local_label
+        ip(f"addr add {format_locator(PEER)}/128 dev lo nodad")
+        with connections() as some:
+            nft.run(
+                "add table ip6 cut\n"
+                "add chain ip6 cut in { type filter hook input priority 0; }\n"
+                f"add rule ip6 cut in tcp dport {PORT} drop\n"
+            )
+            assert stalled(some) == []
+            for one in some:
+                one.sendall(b"lost")
+            await until(lambda: len(stalled(some)) == CONNECTIONS)
+            kept.plane.send_again(label, b"", OUTAGE_MIN - 1)
+            assert min(map(doublings, some)) >= EXPIRIES
+            kept.plane.send_again(label, b"", OUTAGE_MIN)
+            await until(lambda: max(map(doublings, some)) < EXPIRIES - 1)
+
+    keeping(pins, scenario)
