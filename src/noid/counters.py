@@ -77,6 +77,7 @@ class PlaneCounter(CounterName, part="plane", path="plane.counters"):
 
     REFUSED_BAD_ESCAPE = "packets refused: malformed escape header"
     REFUSED_FRAGMENT = "packets refused: fragments below M6"
+    INITS_ELSEWHERE = "INITs refused: they came over a device that is no uplink"
     UNANSWERED_PACKETS = "packets reported as unanswered"
     PACKETS_ON_LINK = "packets dropped on our device: they stay on their link"
     PACKETS_TOO_BIG = "packets larger than the MTU of their path"

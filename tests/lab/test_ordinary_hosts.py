@@ -2,14 +2,17 @@
 """Settings and addresses of ordinary hosts: of routers, desktops and servers."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from noid.config import PlaneSection
+from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
+from noid.lab.namespaces import namespace
 from noid.lab.topology import HOSTS, locators, site
 from tests.lab.conversations import (
     AGAIN_TIMEOUT_S,
@@ -18,6 +21,7 @@ from tests.lab.conversations import (
     UDP_PORT,
     Conversation,
     await_carried,
+    counters,
     echoing_lab,
     establish_context,
     tcp,
@@ -38,6 +42,8 @@ SLAAC = "2001:db8:1:a:a00:27ff:fe00:1"
 VIRTUAL = "2001:db8:1:a::99"
 TRANSLATED = "2001:db8:99::9"
 """An address of no host."""
+IN_LAN = ("2001:db8:9::b", "2001:db8:9::a")
+"""Of host b and host a, in a LAN behind host a."""
 PRIVATE = ("fd00:1::a", "fd00:2::a")
 MARK = PlaneSection().mark
 SERVER_PORT = 7002
@@ -222,6 +228,41 @@ def test_long_packets_without_a_source_move_to_a_narrow_path(
     ping = ["ping", "-c1", "-W1", "-s1800", locators("b")[0]]
     for _ in range(2):
         lab.wait_for("a long one comes back", lambda: lab.run("a", ping).returncode == 0, 20)
+
+
+def test_a_host_behind_a_device_that_is_no_uplink_speaks_plainly(ordinary_lab: Lab) -> None:
+    """Host a is a router with a LAN, and the host there has noid too.
+
+    Data of a context would not be received from the LAN, where no programs are.
+    """
+    lab = ordinary_lab
+    inside, router = IN_LAN
+    lab.take_noid_down("b")
+    lan = f"link add lan0 type veth peer lan0 netns {namespace(lab.name, 'b')}"
+    run(lab, f"ip {lan}")
+    for host, own in (("a", router), ("b", inside)):
+        for words in ("link set lan0 up", f"addr add {own}/64 dev lan0 nodad"):
+            assert lab.run(host, ["ip", *words.split()]).returncode == 0, words
+    run(lab, "ip -6 rule add priority 800 lookup main suppress_prefixlength 0")
+    for peer in locators("a"):
+        route = f"ip -6 route add {peer}/128 via {router} dev lan0"
+        assert lab.run("b", route.split()).returncode == 0
+    config = lab.directory / "b.toml"
+    text = re.sub("locators = .*", "", config.read_text()).replace('"up*"', '"lan*"')
+    config.write_text(text)
+    lab.start_daemon("b")
+    words = f"TCP6:[{locators('a')[0]}]:{TCP_PORT},bind=[{inside}]"
+    with Conversation(lab, "b", ["socat", "-", words]) as conversation:
+        conversation.echoes()
+        assert lab.run("b", ["ping", "-c1", "-W9", "a.example"]).returncode == 0
+
+        def is_refused() -> bool:
+            conversation.echoes()
+            return counters(lab, "a")[PlaneCounter.INITS_ELSEWHERE] > 0
+
+        lab.wait_for("a refuses an INIT", is_refused, PATIENCE_S)
+        lab.cut(1)
+        conversation.echoes()
 
 
 @pytest.mark.parametrize("hook", ["tcx", "clsact"])

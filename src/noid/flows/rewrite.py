@@ -84,6 +84,7 @@ class Arrival(NamedTuple):
         traffic_class: 8 bits.
         hop_limit: 8 bits.
         payload: what follows the M6 next header.
+        device: index of the device it came over; 0 if that is not known.
     """
 
     source: Locator
@@ -93,6 +94,7 @@ class Arrival(NamedTuple):
     traffic_class: int
     hop_limit: int
     payload: bytes
+    device: int = 0
 
     @classmethod
     def of(cls, packet: bytes, next_header: int, body_at: int) -> "Arrival":

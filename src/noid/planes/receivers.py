@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import socket
 import struct
+import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -147,7 +148,7 @@ def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
         payload, ancillary, flags, sender = one.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
     except OSError:
         return None
-    flow_information = hop_limit = 0
+    flow_information = hop_limit = device = 0
     destination = b""
     if flags & socket.MSG_TRUNC or len(payload) > ipv6.PAYLOAD_OCTETS_MAX:
         return Refusal.MALFORMED  # a jumbogram
@@ -157,7 +158,7 @@ def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
         if kind == IPV6_RECVFRAGSIZE:
             return Refusal.MISPLACED  # put together from fragments
         if kind == socket.IPV6_PKTINFO:
-            destination = value[:16]
+            destination, device = value[:16], int.from_bytes(value[16:20], sys.byteorder)
         elif kind == IPV6_FLOWINFO:
             flow_information = int.from_bytes(value[:4], "big")
         elif kind == socket.IPV6_HOPLIMIT:
@@ -170,6 +171,7 @@ def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
         traffic_class=flow_information >> 20 & 0xFF,
         hop_limit=hop_limit & 0xFF,
         payload=payload,
+        device=device,
     )
 
 

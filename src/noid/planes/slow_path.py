@@ -15,7 +15,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from noid.config import PlaneSection
@@ -40,6 +40,7 @@ from noid.planes.receivers import PACKET_OCTETS_MAX, icmpv6_receivers, receive
 from noid.planes.restored import Restored
 from noid.planes.senders import Senders, open_sender
 from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code
 
 BATCH_MAX = 64
 """Packets read from one descriptor before the others are read."""
@@ -119,6 +120,8 @@ class SlowPath:
         self.device = -1
         self.device_index = 0
         self.receivers: list[socket.socket] = []
+        self.heard_on: Collection[int] | None = None
+        """Devices over which data of contexts is received; None: all."""
         self.senders = Senders(self.section.mark)
 
     # --- life ---------------------------------------------------------------------------------
@@ -362,8 +365,15 @@ class SlowPath:
             if isinstance(arrival, Refusal):
                 self.arrived(arrival)
                 continue
+            is_elsewhere = self.heard_on is not None and arrival.device not in self.heard_on
+            if is_elsewhere and self._is_init(arrival):
+                self.counts[PlaneCounter.INITS_ELSEWHERE] += 1
+                continue
             now_ns = time.monotonic_ns()
             self._carry_out(self.datapath.icmpv6_arrived(arrival, now_ns, in_slot=False))
+
+    def _is_init(self, arrival: Arrival) -> bool:
+        return arrival.payload[:2] == bytes((self.codepoints.icmpv6_type, Code.INIT))
 
 
 def check_permission(mark: int) -> None:

@@ -351,6 +351,7 @@ class BpfPlane(FlowTables):
         """Tells the programs what there is: the uplinks, and which addresses are this host's."""
         in_use = self.uses.addresses
         devices = [one for one in survey.devices if one.name not in self.refused]
+        self.heard_on = {one.index for one in devices}
         changed, moved = self.rows.update(devices, in_use, survey.leaving)
         self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += len(self.rows.without)
         for row, uplink in changed.items():
