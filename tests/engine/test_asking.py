@@ -284,6 +284,19 @@ def test_the_first_alarms_are_no_closer_than_the_least_interval() -> None:
     assert len(asked(network.b)) == 2
 
 
+def test_a_failure_soon_after_a_false_alarm_is_suspected_after_twice_t() -> None:
+    network = suspected()
+    network.run(SEARCH_INTERVAL_MIN // 2)
+    network.kill_provider(1)
+    context = network.b.context
+    for count, times in (1, 1), (2, 2):
+        silent_ns = times * context.silence_ns
+        network.give(network.b, UnansweredPacket(context.local_label, packet(B1, A1), silent_ns))
+        assert len(asked(network.b)) == count
+    network.run(SEARCH_INTERVAL_MIN)
+    assert context.pair == (B2, A2)
+
+
 def test_a_silence_that_proved_harmless_is_no_news_again() -> None:
     network = suspected()
     before_ns = network.b.context.silence_ns

@@ -99,9 +99,11 @@ def search(
         return
     if not context.is_settled or not context.peer_verified:
         return
-    alarms = 0 if told_by_peer else context.history_of(context.pair).alarms
+    history = context.expected
+    alarms = 0 if told_by_peer else history.alarms
     wait_ns = min(SEARCH_INTERVAL_MIN * (alarms + 1), SEARCH_INTERVAL_MAX)
-    if context.searched_ns and core.now_ns < context.searched_ns + wait_ns:
+    is_longer = silent_ns >= 2 * context.silence_ns and not history.misses  # than the last
+    if context.searched_ns and core.now_ns < context.searched_ns + wait_ns and not is_longer:
         return
     core.turn(context, Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
@@ -110,14 +112,12 @@ def search(
     one.is_silent = is_broken(context)
     context.search = one
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
-    history = context.expected
     one.knew_round_trip, one.is_mutual = context.round_trip_ns > 0, is_mutual(context)
     if told_by_peer and not patient and not is_question:
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
         # A question proves its sender to the peer too, so only one end asks first.
         _ask(core, context, one, 1)
-    # Without evidence against the pair, a late answer is no reason for doubt.
     one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round is enough, if any is needed
@@ -208,7 +208,7 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
 def _ask_wait_ns(context: Context, one: Search) -> int:
     """The time after a request until the next one, or until the pair is in doubt."""
     history = context.expected
-    if one.is_question:
+    if one.is_question:  # without evidence against the pair, a late answer is no reason for doubt
         return max(history.ask_wait_ns, QUESTION_WAIT)
     # Where single messages are lost often, a burst for each would be too much [D43].
     is_last = not history.misses or one.asks >= ROUTINE_ASKS
