@@ -6,7 +6,7 @@ import subprocess
 
 from noid.host.links import FAR_AWAY
 from noid.host.lookup import Packet, routes_taken
-from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, remove
+from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, remove, with_hop_limit
 from noid.locators import Locator, format_locator, parse_locator
 from tests.dns.conftest import in_network_namespace, ip
 
@@ -77,6 +77,12 @@ def test_a_route_says_of_its_path_what_the_default_route_says() -> None:
         ).stdout
         assert "mtu 1400 hoplimit 9 initcwnd 20" in shown
         assert mtu_in(b"") == 0
+        assert with_hop_limit(metrics, 8) == metrics
+        higher = route._replace(aid=AIDS[2], metrics=with_hop_limit(metrics, 64))
+        bare = route._replace(aid=AIDS[3], metrics=with_hop_limit(b"", 64))
+        assert add([higher, bare]) == 0
+        assert {higher, bare} <= listed(TABLE), "the kernel lists them as they were added"
+        assert mtu_in(higher.metrics) == 1400
 
     in_network_namespace(scenario)
 

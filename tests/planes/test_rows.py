@@ -7,6 +7,7 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.flows.flow import Flow
+from noid.host.routes import with_hop_limit
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.host.survey import Device, Survey
 from noid.locators import Locator, parse_locator
@@ -26,6 +27,7 @@ from noid.planes.uplink import (
     UPLINKS_MAX,
     Uplink,
 )
+from noid.wire.ipv6 import DEFAULT_HOP_LIMIT
 from tests.planes.keeping import flow_to_peer
 
 ONE, TWO, LINK = map(parse_locator, ("2001:db8:1::1", "2001:db8:2::1", "fe80::1"))
@@ -95,9 +97,10 @@ def test_super_packets_are_cut_before_a_queue_in_which_the_kernel_may_cut_them(
 
 def test_an_uplink_says_whether_it_sends_and_has_neighbours() -> None:
     both = CUT_TCP | CUT_UDP | RECEIVES
-    assert uplink_of(device("up1", 3)) == Uplink(3, 1500, CARD, both | SENDS | ETHERNET)
+    hops = with_hop_limit(b"", DEFAULT_HOP_LIMIT)
+    assert uplink_of(device("up1", 3)) == Uplink(3, 1500, CARD, both | SENDS | ETHERNET, hops)
     bare = device("tun1", 4, has_ethernet=False, carries=False)
-    assert uplink_of(bare) == Uplink(4, 1500, bytes(6), both)
+    assert uplink_of(bare) == Uplink(4, 1500, bytes(6), both, hops)
 
 
 def test_a_row_stays_with_the_name_of_its_uplink() -> None:

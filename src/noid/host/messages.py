@@ -37,6 +37,8 @@ RTA_DESTINATION, RTA_FROM, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE = 1, 
 RTA_METRICS, RTA_CACHE, RTA_TABLE, RTA_MARK, RTA_UID = 8, 12, 15, 16, 25
 RTAX_MTU: Final = 2
 """In RTA_METRICS: octets of a packet that the path carries."""
+RTAX_HOP_LIMIT: Final = 10
+"""The same: the hop limit of packets whose program names none."""
 NDA_DESTINATION, NDA_LINK_ADDRESS = 1, 2
 IFLA_IFNAME: Final = 3
 IFA_ADDRESS, IFA_LOCAL = 1, 2

@@ -34,6 +34,7 @@ from noid.host.messages import (
     RTA_METRICS,
     RTA_SOURCE,
     RTA_TABLE,
+    RTAX_HOP_LIMIT,
     RTAX_MTU,
     STATIC,
     UNICAST,
@@ -184,10 +185,19 @@ def mtu_in(metrics: bytes) -> int:
 
 def with_mtu(metrics: bytes, mtu: int) -> bytes:
     """What a route says of its path, with another MTU in octets unless it says a smaller one."""
-    said = attributes_of(metrics)
-    least = min(mtu, number_in(said, RTAX_MTU) or mtu)
-    said[RTAX_MTU] = least.to_bytes(4, sys.byteorder)
-    return b"".join(_padded(kind, said[kind]) for kind in sorted(said))
+    least = min(mtu, mtu_in(metrics) or mtu)
+    return _with(metrics, RTAX_MTU, least)
+
+
+def with_hop_limit(metrics: bytes, least: int) -> bytes:
+    """What a route says of its path, with a hop limit that is not below this one."""
+    said = number_in(attributes_of(metrics), RTAX_HOP_LIMIT)
+    return _with(metrics, RTAX_HOP_LIMIT, max(said, least))
+
+
+def _with(metrics: bytes, kind: int, number: int) -> bytes:
+    said = {**attributes_of(metrics), kind: number.to_bytes(4, sys.byteorder)}
+    return b"".join(_padded(one, said[one]) for one in sorted(said))
 
 
 def _padded(kind: int, octets: bytes) -> bytes:

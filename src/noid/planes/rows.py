@@ -8,6 +8,7 @@ removed and created again with the same name has the same row.
 
 from collections.abc import Collection, Iterable, Mapping
 
+from noid.host.routes import with_hop_limit
 from noid.host.survey import Device, Survey
 from noid.locators import Locator, is_global_unicast
 from noid.planes.uplink import (
@@ -22,6 +23,7 @@ from noid.planes.uplink import (
     SUM,
     Uplink,
 )
+from noid.wire.ipv6 import DEFAULT_HOP_LIMIT
 
 NO_ROW = 0
 NONE_LEAVE_ELSEWHERE: Mapping[Locator, int] = {}
@@ -71,10 +73,15 @@ def lacks(device: Device) -> int:
 
 
 def uplink_of(device: Device) -> Uplink:
-    """The row of a device that is up, for the programs."""
+    """The row of a device that is up, for the programs, and what routes by it say of the path.
+
+    A router of an uplink, or who forges its advertisements, sets the hop limit of packets there. As
+    packets of a context leave by any uplink, routes to peers say the usual hop limit at least.
+    """
     flags = RECEIVES | SENDS * device.carries | ETHERNET * device.has_ethernet
     link = device.link if device.has_ethernet else bytes(LINK_OCTETS)
-    return Uplink(device.index, device.mtu, link, flags | lacks(device), device.metrics)
+    metrics = with_hop_limit(device.metrics, DEFAULT_HOP_LIMIT)
+    return Uplink(device.index, device.mtu, link, flags | lacks(device), metrics)
 
 
 def sums(survey: Survey) -> bool:
