@@ -213,6 +213,9 @@ repeated; if none is answered for the other time, the search goes on [D47]."""
 UNPROVEN_TIME: Final = 5 * SECOND
 """A context that sends, but receives no authentic message for this time, sends a UR over the pair
 in use: data may be forged [D41]."""
+QUESTION_LASTS: Final = 6 * UNPROVEN_TIME
+"""Such a UR of the peer is authentic, too, but counts only for so long after the last answer of the
+peer; other URs for UNPROVEN_TIME after it: they do not say whether data comes."""
 ROUTINE_ASKS: Final = 3
 """URs that it leaves unanswered then, or where one was lost lately, before others are
 probed; twice as many where both hold. If it was asked for a proof and no pair answers, it stays:

@@ -6,11 +6,11 @@ It hears data of the other, which hears its keepalives. So neither is silent for
 
 import pytest
 
-from noid.constants import DATA_UNSEEN, MILLISECOND, SECOND, UNPROVEN_TIME
+from noid.constants import DATA_UNSEEN, MILLISECOND, QUESTION_LASTS, SECOND, UNPROVEN_TIME
 from noid.engine import data_loss
 from noid.engine.events import MeasurePairs, Switched
 from noid.engine.reachability import on_long_unproven
-from noid.flows.events import LongUnproven
+from noid.flows.events import LongUnproven, UnansweredPacket
 from noid.wire import ipv6
 from noid.wire.control import Code, Flag
 from tests.engine.network import Network, Station, established, packet
@@ -87,6 +87,21 @@ def test_neither_other_requests_nor_lost_answers_hide_the_loss(
     talk(2 * (DATA_UNSEEN + 1) * (UNPROVEN_TIME // SECOND + 1))
     assert slow.context.pair != used
     assert talk(10) == 20
+
+
+@pytest.mark.parametrize("slow_begins", [True, False])
+def test_questions_of_the_peer_hide_the_loss_for_a_time_only(slow_begins: bool) -> None:
+    network = established()
+    slow, fast = network.stations if slow_begins else network.stations[::-1]
+    both_talk(network, 20 * SECOND, slow, fast)
+    used = slow.context.pair
+    network.drops_data = {used}
+    lasts_ns = QUESTION_LASTS + (DATA_UNSEEN + 2) * (UNPROVEN_TIME + SECOND)
+    for _ in range(lasts_ns // SECOND):
+        label, ends = fast.context.local_label, (fast.locators[0], slow.locators[0])
+        network.give(fast, UnansweredPacket(label, packet(*ends, protocol=ipv6.UDP), SECOND))
+        both_talk(network, SECOND, slow, fast)
+    assert slow.context.pair != used
 
 
 @pytest.mark.parametrize("slow_begins", [True, False])

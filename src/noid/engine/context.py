@@ -94,7 +94,7 @@ class Context:
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
         first_round_trip_ns: measured in the set-up, until a pair has a history; 0: not measured.
         alive_ns: when a message of the peer last ended the silence of the pair in use.
-        proven_ns: when an answer of the peer, or what stands for one, last did so.
+        proven_ns: when one that was no UR last did so.
         history: what is known of pairs.
         tolerated_ns: the longest recent silence that proved harmless.
         unproven_again_ns: before this, the pair in use is not asked for a proof again [D41].

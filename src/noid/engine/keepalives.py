@@ -6,7 +6,7 @@ one. Therefore the receiver sends keepalives at intervals: authenticated, with a
 grows, in the form of data. A host that sends data itself sends one only if it is asked.
 """
 
-from noid.constants import DATA_ASKED_TIME, DATA_ASKED_WAIT, UNPROVEN_TIME
+from noid.constants import DATA_ASKED_TIME, DATA_ASKED_WAIT, NEVER
 from noid.counters import Drop
 from noid.engine import data_loss, switching
 from noid.engine.context import Context
@@ -92,17 +92,16 @@ def heard(
     *,
     unasked: bool = False,
     acknowledges: bool = False,
-    proves: bool = True,
+    lasts_ns: int = NEVER,
     measures: bool = False,
 ) -> None:
     """Notes that an authentic message came from the peer, and over which pair.
 
     Only a message from the locator from which the peer sends its data, or an answer to a request of
     ours, ends the silence of the pair in use: other URs of the peer are about other pairs. A peer
-    measures also while our data does not arrive. Of its URs only a question for a proof stands for
-    one of ours, and not for more in a row than late answers explain. Others end the silence for
-    UNPROVEN_TIME after the last proof, unless the peer has not said then that data comes: they
-    would put off the next question.
+    measures also while our data does not arrive. A UR ends the silence for ``lasts_ns`` after the
+    last answer, and while the peer says on request that data comes, or lost answers explain that it
+    does not: otherwise URs would put off the next request.
     """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot, measures=measures)
@@ -111,9 +110,10 @@ def heard(
     ):
         return
     context.alive_ns = core.now_ns
-    if proves:
+    history = context.history_of(context.pair)
+    if lasts_ns == NEVER:
         context.proven_ns = core.now_ns
-        spare(core, context)
-    is_recent = core.now_ns < context.proven_ns + UNPROVEN_TIME
-    if proves or (is_recent and not context.history_of(context.pair).unseen):
-        core.emit(NoteHeard(context.local_label, unasked))
+    elif core.now_ns >= context.proven_ns + lasts_ns or 2 * history.unseen > history.misses:
+        return
+    core.emit(NoteHeard(context.local_label, unasked))
+    spare(core, context)

@@ -14,7 +14,9 @@ from noid.constants import (
     LOSSY_GAPS,
     LOSSY_TCP_MAX,
     PLAIN_SILENCE_MAX,
+    QUESTION_LASTS,
     REPEATED_PIGGYBACK_TIME,
+    UNPROVEN_TIME,
 )
 from noid.counters import Drop
 from noid.engine import at_aid, data_loss, widening
@@ -165,10 +167,9 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         # A repetition proves nothing: an attacker may replay it. The acknowledgement may be lost.
         acknowledge(core, context, event, message, changed=False)
         return
-    history = context.history_of(context.pair)
-    proves = bool(message.flags & Flag.DATA_ASKED) and history.unseen <= history.misses
     measures = bool(message.flags & Flag.ANSWER_HERE)
-    heard(core, context, event, proves=proves, measures=measures)
+    lasts_ns = QUESTION_LASTS if message.flags & Flag.DATA_ASKED else UNPROVEN_TIME
+    heard(core, context, event, lasts_ns=lasts_ns, measures=measures)
     notice_doubt(core, context, pair, message.flags)
     if not context.is_verified(event.source) and core.hints.take(context.local_label, core.now_ns):
         put_first(core, context, event.source)
