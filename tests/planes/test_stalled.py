@@ -17,8 +17,8 @@ from tests.waiting import until
 PORT = 7000
 CONNECTIONS = 3
 EXPIRIES = 3
-BACKOFF_AT, INFO_OCTETS = 4, 8
-"""Where struct tcp_info has tcpi_backoff."""
+RETRANSMITS_AT, BACKOFF_AT, INFO_OCTETS = 2, 4, 8
+"""Where struct tcp_info has tcpi_retransmits and tcpi_backoff."""
 
 
 @contextlib.contextmanager
@@ -32,6 +32,21 @@ def connections() -> Iterator[list[socket.socket]]:
             found.append(stack.enter_context(socket.create_connection(place, source_address=own)))
             stack.enter_context(server.accept()[0])
         yield found
+
+
+def beginning() -> socket.socket:
+    """A socket that begins a connection from AID to PEER; an error about its SYN would end it."""
+    one = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    one.setblocking(False)
+    one.bind((format_locator(AID), 0))
+    with contextlib.suppress(BlockingIOError):
+        one.connect((format_locator(PEER), PORT))
+    return one
+
+
+def expiries(connection: socket.socket) -> int:
+    """How often the timer of a connection has expired in a row."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_OCTETS)[RETRANSMITS_AT]
 
 
 def doublings(connection: socket.socket) -> int:
@@ -61,10 +76,13 @@ def test_every_connection_of_a_flow_sends_again_after_a_long_outage(pins: Path) 
             assert stalled(some) == []
             for one in some:
                 one.sendall(b"lost")
-            await until(lambda: len(stalled(some)) == CONNECTIONS)
+            connecting = beginning()
+            await until(lambda: len(stalled(some)) == CONNECTIONS and expiries(connecting) > 0)
             kept.plane.send_again(label, b"", OUTAGE_MIN - 1)
             assert min(map(doublings, some)) >= EXPIRIES
             kept.plane.send_again(label, b"", OUTAGE_MIN)
             await until(lambda: max(map(doublings, some)) < EXPIRIES - 1)
+            with connecting:
+                assert connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
     keeping(pins, scenario)

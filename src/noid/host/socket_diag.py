@@ -35,6 +35,8 @@ SOURCE_AT: Final = 4
 RETRANSMISSION: Final = 1
 """The timer of a socket that struct inet_diag_msg shows, behind family and state."""
 EVERY_STATE: Final = 0xFFFFFFFF
+SENDING: Final = 1 << 1 | 1 << 4 | 1 << 8 | 1 << 9 | 1 << 11
+"""ESTABLISHED, FIN_WAIT1, CLOSE_WAIT, LAST_ACK and CLOSING: data or a FIN may be unacknowledged."""
 PORTS: Final = struct.Struct("!HH")
 ANY_COOKIE: Final = struct.Struct("=III")
 """Behind the addresses in an identity: the device, and a cookie for one socket alone."""
@@ -90,13 +92,16 @@ class Stalled(NamedTuple):
 def stalled_connections() -> list[Stalled]:
     """The TCP connections over IPv6 that wait for a timer that has expired before.
 
+    Connections that are not established yet are left out: an error would end them.
+
     Raises:
         OSError: the kernel does not list its sockets.
     """
     found = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.bind((0, 0))
-        _ask(kernel, SOCK_DIAG_BY_FAMILY, DUMP, socket.IPPROTO_TCP, bytes(IDENTITY_OCTETS))
+        every = bytes(IDENTITY_OCTETS)
+        _ask(kernel, SOCK_DIAG_BY_FAMILY, DUMP, socket.IPPROTO_TCP, every, SENDING)
         for kind, data, start, _ in replies(kernel):
             if kind != SOCK_DIAG_BY_FAMILY:
                 break
@@ -179,6 +184,13 @@ def _destroy(kernel: socket.socket, protocol: int, identity: bytes) -> bool:
     return error_at(answer) in (0, errno.ENOENT)
 
 
-def _ask(kernel: socket.socket, kind: int, flags: int, protocol: int, identity: bytes) -> None:
-    body = QUERY.pack(socket.AF_INET6, protocol, 0, 0, EVERY_STATE) + identity
+def _ask(
+    kernel: socket.socket,
+    kind: int,
+    flags: int,
+    protocol: int,
+    identity: bytes,
+    states: int = EVERY_STATE,
+) -> None:
+    body = QUERY.pack(socket.AF_INET6, protocol, 0, 0, states) + identity
     kernel.sendto(request(kind, flags, body), (0, 0))

@@ -7,6 +7,7 @@ connections that wait, and a program tells the sequence number of that segment.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -23,6 +24,9 @@ OUTAGE_MIN: Final = 2 * SECOND // 5
 """The timer of TCP expires after 200 ms or more, and doubles then."""
 PEER_SWITCHES_S: Final = 0.01
 """Segments are sent again so long after this host uses another pair: the peer may switch later."""
+RESTS: Final = 4
+"""After a look at the connections of the host, the next one waits so many times as long as it took:
+a host may have very many connections."""
 REVIVED_MAX: Final = 1_000
 """Connections that are made to send again at once; the others wait for their timers."""
 EXPIRIES_MAX: Final = 16
@@ -67,15 +71,18 @@ class StalledConnections:
             self._task = asyncio.get_running_loop().create_task(self._revive_all())
 
     async def _revive_all(self) -> None:
+        took_s = 0.0
         while self._aids:
-            await asyncio.sleep(PEER_SWITCHES_S)
+            await asyncio.sleep(max(PEER_SWITCHES_S, RESTS * took_s))
             aids, self._aids = self._aids, set()
+            began_s = time.monotonic()
             with self._counted(PlaneCounter.QUERIES_REFUSED):
                 every = await asyncio.to_thread(stalled_connections)
                 mine = (one for one in every if one.local + one.peer in aids)
                 for one in islice(mine, REVIVED_MAX):
                     self._revive(one)
                     await asyncio.sleep(0)
+            took_s = time.monotonic() - began_s
         self._task = None
 
     def _revive(self, one: Stalled) -> None:
