@@ -105,9 +105,8 @@ def heard(
     """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot, measures=measures)
-    if measures or not (
-        acknowledges or event.source in (context.peer_locator, context.peer_source)
-    ):
+    is_about_it = acknowledges or event.source in (context.peer_locator, context.peer_source)
+    if measures or not is_about_it:
         return
     context.alive_ns = core.now_ns
     history = context.history_of(context.pair)
