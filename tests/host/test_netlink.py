@@ -177,10 +177,31 @@ def test_a_route_that_is_there_to_refuse_is_none() -> None:
     assert after == LocatorsChanged((L1, L2), broken=frozenset({L1}))
 
 
-def test_an_address_that_has_left_is_not_remembered_to_have_had_a_route() -> None:
+def test_a_locator_that_returns_without_its_route_is_broken() -> None:
     remove, add = "addr del 2001:db8:1::1/64 dev up1", "addr add 2001:db8:1::1/64 dev up1 nodad"
-    *_, after = told(ROUTED, (*STRANDED, remove), (add,))
-    assert after == LocatorsChanged((L1, L2)) or after == LocatorsChanged((L2, L1))
+    route = "route add default via fe80::1 dev up1 table 101"
+    *_, back, routed = told(ROUTED, (*STRANDED, remove), (add,), (route,))
+    assert back is not None
+    assert routed is not None
+    assert back.broken == {L1}
+    assert routed.broken == frozenset()
+
+
+def test_a_link_that_was_down_has_no_route_until_it_is_added_again() -> None:
+    down = "link set up2 down"
+    up = ("link set up2 up", "addr add 2001:db8:2::1/64 dev up2 nodad")
+    _, away, back = told(ROUTED, (down,), up)
+    assert away is not None
+    assert back is not None
+    assert away.locators == (L1,)
+    assert back.broken == {L2}
+
+
+def test_an_address_that_is_on_another_link_now_needs_no_route() -> None:
+    move = ("addr del 2001:db8:2::1/64 dev up2", "addr add 2001:db8:2::1/64 dev up3 nodad")
+    link = ("link add up3 type veth peer name far-up3", "link set up3 up", "link set far-up3 up")
+    *_, moved = told((*ROUTED, *link), move)
+    assert moved is None or moved.broken == frozenset()
 
 
 @pytest.mark.parametrize("backup", [["up2"], ["2001:db8:2::1"], ["wwan*", "*2"]])

@@ -3,7 +3,7 @@
 
 Turns a survey of addresses, links and routes into the event LocatorsChanged.
 Two rules depend on earlier surveys: an address that is already deprecated when first seen is
-ignored, and an address on a link that never had a default route needs none.
+ignored, and an address that never had a default route by its link needs none.
 
 Of the uplinks that work, those of the lowest configured priority are in use. All others are marked
 as backups; the marks change when an uplink goes down or comes back.
@@ -12,6 +12,7 @@ as backups; the marks change when an uplink goes down or comes back.
 import fnmatch
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from noid.config import HostSection
 from noid.control.uplinks import name_within
@@ -23,6 +24,8 @@ from noid.policy_config import PRIORITY_MAX, UplinkSection, UplinkSections, sect
 from noid.state.preferences import Preferences
 
 NO_UPLINKS: UplinkSections = {}
+AWAY_MAX: Final = 256
+"""Addresses that are away of which it is remembered that they had a default route."""
 
 
 class LocalLocators:
@@ -64,7 +67,7 @@ class LocalLocators:
         self.down: frozenset[Locator] = frozenset()
         self.interfaces: dict[Locator, str] = {}
         self.away: frozenset[Locator] = frozenset()
-        self._led_out: frozenset[Locator] = frozenset()
+        self._led_out: dict[tuple[str, Locator], None] = {}
 
     @property
     def locators(self) -> tuple[Locator, ...]:
@@ -152,9 +155,7 @@ class LocalLocators:
         if self.host.locators:
             wanted = [parse_locator(text) for text in self.host.locators]
             present = tuple(locator for locator in wanted if locator in present)
-        leading = frozenset(one.locator for one in usable if one.leads_out)
-        stranded = self._led_out.intersection(present) - leading
-        self._led_out = leading | stranded
+        stranded = self._stranded(usable).intersection(present)
         self.away = frozenset(survey.leaving)
         self.interfaces = {one.locator: one.interface for one in usable}
         left = frozenset(one.locator for one in usable if self._is_left(one))
@@ -172,6 +173,19 @@ class LocalLocators:
             return None
         self.said = event
         return event
+
+    def _stranded(self, usable: Sequence[OwnAddress]) -> frozenset[Locator]:
+        """The locators that led out of their interface once, and do not now.
+
+        Also those that were away in between: a link that is set down loses its addresses. Of those
+        that are away, the last ``AWAY_MAX`` are remembered.
+        """
+        there = {(one.interface, one.locator): one.leads_out for one in usable}
+        away = [one for one in self._led_out if one not in there]
+        led_out = [one for one in there if there[one] or one in self._led_out]
+        self._led_out = dict.fromkeys([*away[-AWAY_MAX:], *led_out])
+        leading = {one.locator for one in usable if one.leads_out}
+        return frozenset(locator for _, locator in led_out if locator not in leading)
 
     def lost(self, index: int) -> LocatorsChanged | None:
         """The change of locators by a link that has just been lost, by its index."""
