@@ -88,7 +88,8 @@ class History:
         jitter_ms: of every line, at most.
         loss_percent: of every line.
         traffic: the traffic of the programs.
-        lossless_ms: how long no packet at all may be lost.
+        lossless_ms: until when no packet at all may be lost.
+        lossless_from_ms: from when.
         caches: whether resolvers keep answers for their TTL.
         uplinks: of the border of each site; 0 means no border.
         more: locators of further hosts behind the border of a, up to as many as a has.
@@ -104,6 +105,7 @@ class History:
     loss_percent: int = 0
     traffic: Traffic = Traffic()
     lossless_ms: int = 0
+    lossless_from_ms: int = 0
     caches: bool = False
     uplinks: tuple[int, int] = (0, 0)
     more: tuple[int, ...] = ()
@@ -142,7 +144,9 @@ def play(world: World, history: History) -> None:
     until_ns = begin_ns + history.lossless_ms * MILLISECOND
     renumbers = any(step.kind == "publish" for step in history.steps)
     law = RENUMBERING if renumbers else PLAIN
-    world.watch(Laws(world, lossless=law, lossless_until_ns=until_ns))
+    from_ns = begin_ns + history.lossless_from_ms * MILLISECOND
+    laws = Laws(world, lossless=law, lossless_from_ns=from_ns, lossless_until_ns=until_ns)
+    world.watch(laws)
     for ends in _conversations(history):
         world.converse(_conversation(world, history.traffic, *ends))
     if history.measured_ms:

@@ -124,6 +124,7 @@ class Laws:
     Args:
         world: the world.
         lossless: the law by which no packet at all may be lost; empty if there is none.
+        lossless_from_ns: the begin of that.
         lossless_until_ns: the end of that.
         may_be_unable: whether peers may be considered unable.
 
@@ -136,12 +137,13 @@ class Laws:
         world: Scene,
         *,
         lossless: str = "",
+        lossless_from_ns: int = 0,
         lossless_until_ns: int = 0,
         may_be_unable: bool = False,
     ) -> None:
         self.world = world
         self.lossless = lossless
-        self.lossless_until_ns = lossless_until_ns
+        self.lossless_from_ns, self.lossless_until_ns = lossless_from_ns, lossless_until_ns
         self.judged: Counter[str] = Counter()
         self.changed_ns = world.now_ns
         self.change = Change.NETWORK
@@ -193,7 +195,7 @@ class Laws:
             self.first_ns.pop(one.conversation, None)
         self.last_ns[one.conversation] = now_ns
         first_ns = self.first_ns.setdefault(one.conversation, now_ns)
-        if now_ns < self.lossless_until_ns:
+        if self.lossless_from_ns <= now_ns < self.lossless_until_ns:
             way.due.append((number, now_ns + self._arrival_ns(), self.lossless))
         if now_ns - first_ns < self._limit_ns(way) or way.sent <= SENT_MIN:
             return

@@ -131,6 +131,7 @@ def restarted(number: int) -> History:
     """A firewall passes only one form; the daemon of an end is replaced [D36, D47]."""
     kind = ("filter", "filter-control")[number & 1]
     restart_ms = (4_000, 9_000, 30_000, 90_000)[number >> 2 & 3]
+    is_plain = restart_ms > 4_000  # by then, or the form of data passes: a restart loses nothing
     steps = [
         *[Step(2_000, kind, (*pair, 3)) for pair in BOTH_BY_BOTH],
         Step(restart_ms, "restart", (number >> 1 & 1,)),
@@ -142,4 +143,6 @@ def restarted(number: int) -> History:
         duration_ms=restart_ms + 16_000,
         steps=tuple(steps),
         traffic=Traffic(interval_us=1_000_000, replies=False, server_talks=True),
+        lossless_from_ms=restart_ms if is_plain else 0,
+        lossless_ms=restart_ms + 10_000 if is_plain else 0,
     )
