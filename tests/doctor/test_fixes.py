@@ -73,12 +73,14 @@ class Operator:
     def repair(self) -> None:
         """Types every fix, from top to bottom, until nothing is wrong."""
         suggested: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for _ in range(ROUNDS_MAX):
             findings = self.examine()
-            now = {one["check"]: one["health"] for one in findings if one["health"] != "unknown"}
-            for check, mend in suggested.items():
-                assert now.get(check, "ok") == "ok", f"{check}: {mend} did not help: {findings}"
+            now = {(one["check"], one["text"]) for one in findings if one["health"] == "wrong"}
+            for check, mend in suggested.items():  # a link may be up now and lack its route
+                assert (check, texts[check]) not in now, f"{check}: {mend} did not help: {findings}"
             self.fixed |= suggested.keys()
+            texts = dict(now)
             wrong = {one["check"]: one["mend"] for one in findings if one["health"] == "wrong"}
             if not wrong:
                 return
@@ -164,7 +166,7 @@ def break_everything(host: Host) -> None:
         "state": {"directory": f"{host.directory}/state"},
         "dns": {"listen": "127.0.0.1"},
         "plane": {"kind": "tun"},
-        "events": {"directory": f"{host.directory}/events.d"},
+        "events": {"directory": f"{host.directory}/for events"},
     }
     lines = [
         line
@@ -172,7 +174,7 @@ def break_everything(host: Host) -> None:
         for line in (f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
     ]
     host.config.write_text("\n".join(lines) + "\n")
-    script = host.directory / "events.d" / "a script"
+    script = host.directory / "for events" / "script"
     script.parent.mkdir()
     script.write_text("#!/bin/sh\n")
     state = host.directory / "state"

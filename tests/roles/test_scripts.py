@@ -4,6 +4,7 @@
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +94,81 @@ def test_so_many_scripts_run_for_an_event_and_at_one_time(directory: Path) -> No
     scripts = Scripts(directory)
     played(scripts, 3, until=lambda: len(scripts.tasks) == RUNNING_MAX)
     assert scripts.refused["too many scripts"] == 3
-    assert scripts.refused["too many scripts run"] == 3 * SCRIPTS_MAX - RUNNING_MAX
+    assert scripts.refused["s00"] == scripts.refused["s15"] == 3 - RUNNING_MAX // SCRIPTS_MAX
+
+
+def test_a_script_that_hangs_does_not_keep_another_from_events(
+    directory: Path, tmp_path: Path
+) -> None:
+    script(directory, "sleep 1000", "hangs")
+    script(directory, f"echo >> {tmp_path}/times", "works")
+    scripts = Scripts(directory, timeout_s=1000.0)
+
+    async def play() -> None:
+        for number in range(1, EVENTS_BURST + 1):
+            scripts.run(EVENT)
+            end_s = time.monotonic() + WAIT_S
+            while len((tmp_path / "times").read_text()) < number or len(scripts.tasks) > min(
+                number, RUNNING_MAX // 2
+            ):
+                assert time.monotonic() < end_s
+                await asyncio.sleep(0.01)
+        await scripts.close()
+
+    (tmp_path / "times").touch()
+    asyncio.run(play())
+    assert scripts.describe() == {"hangs": EVENTS_BURST - RUNNING_MAX // 2}
+
+
+def test_a_single_script_runs_as_often_as_all_may(directory: Path) -> None:
+    script(directory, "sleep 1000")
+    scripts = Scripts(directory, timeout_s=1000.0)
+    played(scripts, EVENTS_BURST, until=lambda: len(scripts.tasks) == EVENTS_BURST)
+    assert scripts.refused == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("exit 3", "it ended with status 3"), ("kill -SEGV $$", "it ended by signal 11")],
+)
+def test_a_script_that_fails_is_reported_once(
+    directory: Path, text: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    script(directory, text)
+    scripts = Scripts(directory)
+    played(scripts, 2)
+    assert [one.getMessage() for one in caplog.records] == [f"events.d: one: {why}"]
+    assert scripts.describe() == {"one": 2}
+
+
+def test_what_a_script_has_started_ends_with_it_unless_it_is_in_another_group(
+    directory: Path, tmp_path: Path
+) -> None:
+    script(
+        directory,
+        f"sleep 1000 & echo $! > {tmp_path}/child\n"
+        f"setsid sh -c 'echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/other;"
+        " exec sleep 1000' &\n"
+        f"while [ ! -e {tmp_path}/other ]; do sleep 0.01; done",
+    )
+    scripts = Scripts(directory)
+    played(scripts)
+    other = int((tmp_path / "other").read_text())
+    assert not is_alive(int((tmp_path / "child").read_text()))
+    assert is_alive(other)
+    os.kill(other, signal.SIGKILL)
+    assert scripts.describe() == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["one.bak", "one~", "one.dpkg-old", "one.sh", ".one.swp", "#one#", "one\n"]
+)
+def test_a_file_is_run_only_if_run_parts_runs_its_name(directory: Path, name: str) -> None:
+    script(directory, "", name)
+    good = script(directory, "", "10-mail_me")
+    scripts = Scripts(directory)
+    assert scripts.examine() == [good]
+    assert scripts.refused == {name: 1}
 
 
 @pytest.mark.parametrize("spoil", ["owner", "group", "others", "link", "mode", "directory"])

@@ -388,6 +388,7 @@ def _of_uplinks(uplinks: list[Mapping[str, Any]]) -> list[Finding]:
             Reason.INTERFACE_DOWN: f"ip link set {device} up",
             Reason.NO_CARRIER: f"plug in the cable of {device}, or ask the provider",
             Reason.NO_ADDRESS: f"ip -6 address add {address}/64 dev {device}",
+            Reason.NO_ROUTE: "",  # the check of the route from its address has it
             Reason.SILENT: "noid paths; noid history; ask the provider",
         }
         text = f"{one['uplink']} is down: {reason_text(one['reason'])}; connections use the others"

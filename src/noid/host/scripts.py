@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Which executables of a directory are run: regular files that only root can have written."""
+"""Which executables of a directory are run: regular files that only root can have written.
+
+Their names are those that run-parts(8) runs, so that copies of editors and packages are not run.
+"""
 
 import os
 import pwd
+import re
 import shlex
 import stat
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ SCRIPTS_MAX: Final = 16
 ROOT: Final = 0
 USER: Final = "noid"
 """Whom the units run the daemon as."""
+NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 GROUP_SHIFT: Final = 3
 WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 WRITABLE: Final = "others can write it; chown root, chmod 755"
@@ -78,7 +83,9 @@ def scripts_in(
 def _refused(files: list[Path], user: pwd.struct_passwd | None) -> Iterator[Refused]:
     for path in files:
         status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
+        if not NAME.fullmatch(path.name):
+            yield Refused(path.name, "its name has more than letters, digits, - and _")
+        elif not stat.S_ISREG(status.st_mode):
             yield Refused(path.name, "it is not a regular file")
         elif not _may(path, status, os.X_OK, user):
             yield Refused(path.name, "it is not executable; chmod 755", _corrected(path))

@@ -383,6 +383,7 @@ class Daemon:
                 "directory": self.config.state.directory,
                 "trouble": [*self.troubles, *self.memories.troubles, *self.reporter.troubles],
             },
+            "events_failed": self.reporter.scripts.describe(),
             "locators": [format_locator(locator) for locator in self.locators],
             "sources_not_covered": [format_locator(one) for one in self.host.uncovered],
             "plane": {

@@ -3,7 +3,7 @@
 
 Each gets the event as one JSON object on its standard input. Only regular files are run that belong
 to root and that others cannot write, in a directory of which the same is true. A script runs in a
-process group of its own, which is killed when its time is over.
+process group of its own, which is killed when the script ends, or when its time is over.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from noid.roles.patience import Patience
 from noid.text import json_line, printable
 
 RUNNING_MAX: Final = 32
-"""Scripts that run at one time; further ones are not started."""
+"""Scripts that run at one time; the scripts of an event have equal shares of it."""
 TIMEOUT_S: Final = 10.0
 """How long a script may run."""
 EVENTS_BURST: Final = 20
@@ -39,13 +40,15 @@ class Scripts:
         timeout_s: how long each may run.
 
     Attributes:
-        refused: how often a script or an event was left out, by reason.
+        tasks: what runs, each with its script.
+        refused: how often each script was not started or failed, by its name, and how often events
+            and scripts were too many.
     """
 
     def __init__(self, directory: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self.directory = directory
         self.timeout_s = timeout_s
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], Path] = {}
         self.refused: Counter[str] = Counter()
         self._patience = Patience(EVENTS_BURST, EVENT_INTERVAL_S)
 
@@ -60,19 +63,27 @@ class Scripts:
             return
         self._patience.use(loop.time())
         octets = json_line(event).encode() + b"\n"
+        share = RUNNING_MAX // len(scripts)
+        running = Counter(self.tasks.values())
         for script in scripts:
-            if len(self.tasks) >= RUNNING_MAX:
-                self._refuse("too many scripts run", f"{script.name} is not started")
+            if running[script] >= share or len(self.tasks) >= RUNNING_MAX:
+                why = f"it is not started: it runs {running[script]} times, all scripts "
+                self._refuse(script.name, f"{why}{len(self.tasks)} times")
                 continue
             task = loop.create_task(self._run(script, octets))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.tasks[task] = script
+            task.add_done_callback(self.tasks.pop)
 
     async def close(self) -> None:
         """Kills what still runs."""
-        for task in self.tasks:
+        tasks = list(self.tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def describe(self) -> Mapping[str, int]:
+        """What did not run as it should, as ``noid status`` shows it."""
+        return {printable(what): times for what, times in self.refused.items()}
 
     def examine(self) -> list[Path]:
         """The scripts to run; says what is not run."""
@@ -107,10 +118,14 @@ class Scripts:
                     await process.communicate(octets)
         except TimeoutError:
             self._refuse(script.name, f"it is killed after {self.timeout_s:g} s")
+            return
         finally:
             # Also what it has started and left behind.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-        if process.returncode and process.returncode > 0:
-            self._refuse(script.name, f"it ended with status {process.returncode}")
+        match process.returncode:
+            case int(status) if status > 0:
+                self._refuse(script.name, f"it ended with status {status}")
+            case int(status) if status < 0:
+                self._refuse(script.name, f"it ended by signal {-status}")
