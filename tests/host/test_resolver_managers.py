@@ -194,18 +194,26 @@ def test_the_resolvers_of_a_new_network_come_before_those_of_the_last(machine: M
     """By systemd-resolved: what it has of the networks has what we told it, too."""
     with_resolved(machine)
     machine.noid("resolver", "on")
-    servers = (
-        "nameserver ::1\n" + OF_NETWORKS + "nameserver 198.51.100.1\nnameserver 198.51.100.2\n"
-    )
-    machine.write(RESOLVED.names, servers + "nameserver 198.51.100.3\n")
+    machine.write(RESOLVED.names, f"nameserver ::1\n{OF_NETWORKS}nameserver 198.51.100.1\n")
     machine.noid("resolver", "on")
-    drop_in = machine.path(RESOLVED.drop_in)
-    said = drop_in.read_text()
-    behind = ["198.51.100.1", "198.51.100.2", "198.51.100.3", "192.0.2.53"]
-    assert f"DNS=::1 {' '.join(behind[:BEHIND_MAX])}\n" in said
-    machine.write(RESOLVED.names, "".join(f"nameserver {one}\n" for one in ["::1", *behind]))
+    drop_in = machine.path(RESOLVED.drop_in).read_text()
+    assert "DNS=::1 198.51.100.1 192.0.2.53 2001:db8:c::53\n" in drop_in
+
+
+@pytest.mark.parametrize("count", [6, BEHIND_MAX + 2])
+def test_many_resolvers_of_the_networks_change_nothing_twice(machine: Machine, count: int) -> None:
+    """systemd-resolved lists those of the drop-in first, then those of the networks."""
+    servers = [f"198.51.100.{number}" for number in range(count)]
+    with_resolved(machine)
+    machine.write(RESOLVED.names, "".join(f"nameserver {one}\n" for one in servers))
     machine.noid("resolver", "on")
-    assert drop_in.read_text() == said
+    said = machine.path(RESOLVED.drop_in).read_text()
+    behind = said.partition("DNS=::1 ")[2].partition("\n")[0].split()
+    assert len(behind) == min(count, BEHIND_MAX)
+    listed = dict.fromkeys(["::1", *behind, *servers])
+    machine.write(RESOLVED.names, "".join(f"nameserver {one}\n" for one in listed))
+    machine.noid("resolver", "on")
+    assert machine.path(RESOLVED.drop_in).read_text() == said
 
 
 def test_noid_never_asks_the_stub_of_systemd_resolved(machine: Machine) -> None:

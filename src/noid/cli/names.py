@@ -21,7 +21,7 @@ from noid.dns.zone import (
     reverse_records,
     text_record,
 )
-from noid.errors import ConfigError, UsageError
+from noid.errors import ConfigError, ShimError, UsageError
 from noid.host import resolver_managers
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import (
@@ -260,6 +260,8 @@ def set_resolver(arguments: argparse.Namespace) -> int:
     elif on and manager is RESOLVED:
         behind = ", ".join(RESOLVED.behind) or "none: nothing named another"
         say(f"{manager.drop_in}: systemd-resolved asks noid; while noid is not running: {behind}")
+        if resolver_managers.has_failed(manager):
+            say("systemd-resolved has failed, and answers no program: repeat noid resolver on")
     elif on:
         behind = ", ".join(asked(path)[1:]) or "none: the file named no other"
         say(f"{path}: programs ask noid; resolvers while noid is not running: {behind}")
@@ -275,12 +277,18 @@ def set_resolver(arguments: argparse.Namespace) -> int:
 def _turn_on(path: Path, listen: str) -> list[str]:
     """Names the stub first, by way of what decides about it; returns what is left to do."""
     manager = in_charge(path)
-    notes = []
-    if manager is not None and resolver_managers.set_up(manager, listen):
-        notes.append(resolver_managers.take_in(manager))
-    if manager is not RESOLVED and (is_on(path) or not is_asked(path, listen)):
-        turn_on(path, listen)
-    return [one for one in notes if one]
+    is_new = manager is not None and resolver_managers.set_up(manager, listen)
+    note = ""
+    if manager is not None and (is_new or resolver_managers.has_failed(manager)):
+        note = resolver_managers.take_in(manager)
+    try:
+        if manager is not RESOLVED and (is_on(path) or not is_asked(path, listen)):
+            turn_on(path, listen)
+    except ShimError:
+        if manager is not None and is_new and resolver_managers.take_back(manager):
+            resolver_managers.take_in(manager)
+        raise
+    return [note] if note else []
 
 
 def _turn_off(path: Path, listen: str) -> list[str]:

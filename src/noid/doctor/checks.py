@@ -28,6 +28,7 @@ from noid.doctor.losses import Loss, describe
 from noid.errors import ConfigError, PlatformError, ShimError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
+from noid.host.resolver_managers import has_failed, in_charge
 from noid.host.scripts import daemons_user, scripts_in
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import SUBNET_OCTETS, Locator, chosen, format_locator, parse_locator
@@ -236,7 +237,10 @@ class Doctor:
             servers = asked(self.resolv_conf)
         except OSError as error:
             return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
-        listen = self.config.dns.listen
+        listen, manager = self.config.dns.listen, in_charge(self.resolv_conf)
+        if manager is not None and has_failed(manager):
+            found = f"programs ask {manager.name}, which has failed"
+            return Finding("resolver", Health.WRONG, found, f"systemctl restart {manager.name}")
         if is_asked(self.resolv_conf, listen):
             if isinstance(status, ShimError) and not is_in_force(self.resolv_conf):
                 return _of_asked(listen, answering(listen, Path(self.config.control.socket)))
