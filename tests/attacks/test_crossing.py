@@ -14,8 +14,10 @@ import pytest
 from noid.constants import MILLISECOND, SECOND
 from noid.engine.secrets import KEY_OCTETS, KeyPair
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, encode_packet
+from noid.wire.ipv6 import HEADER_OCTETS
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import A1, B1, CODEPOINTS, Network, Station, packet
 
@@ -66,3 +68,17 @@ def test_spoofed_inits_keep_no_set_up_from_its_end(victims: str) -> None:
     a, b = network.a.context, network.b.context
     assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
     assert a.agreed_key == b.agreed_key != b""
+
+
+@pytest.mark.parametrize("period_ms", [50, 100, 200])
+def test_spoofed_inits_do_not_keep_ours_on_a_pair_that_is_dead(period_ms: int) -> None:
+    network = Network()
+    network.dead |= {(A1, B1), (B1, A1)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    flood = spoofed_inits(B1, A1)
+    for _ in range(5 * SECOND // (period_ms * MILLISECOND)):
+        octets = next(flood)[HEADER_OCTETS:]
+        network.give(network.a, ControlMessageReceived(B1, A1, False, octets))
+        network.run(period_ms * MILLISECOND)
+    assert all(map(is_established, network.stations))

@@ -29,6 +29,7 @@ class Exchange:
         tries: INITs sent so far.
         rounds: completed rounds over all pairs.
         tried: the pairs of this round over which an INIT was sent.
+        again: the pairs by which an INIT of the peer came; each is tried again once for that.
         ccr_tries: CCRs sent so far, including those before the last INIT.
         waiting: the latest packet of the ULP that was sent plain during the set-up, between AIDs.
         carried: the packet that was piggybacked on the last INIT.
@@ -48,6 +49,7 @@ class Exchange:
     tries: int = 0
     rounds: int = 0
     tried: set[Pair] = field(default_factory=set)
+    again: set[Pair] = field(default_factory=set)
     ccr_tries: int = 0
     waiting: bytes = b""
     carried: bytes = b""

@@ -103,7 +103,9 @@ def _answer_crossing(
     announce(core, context)
     _send_conf(core, context, message, event, (exchange.keys.public, key), with_sets=True)
     pair = event.destination, event.source
-    exchange.tried.discard(pair)  # if this CONF or that of the peer is lost, this pair is next
+    if pair not in exchange.again:  # a forged INIT may have come by a pair that is dead
+        exchange.again.add(pair)
+        exchange.tried.discard(pair)  # if this CONF or that of the peer is lost, this pair is next
     repeat_init(core, context, exchange, pair, in_slot=event.in_slot)
 
 
