@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from noid.config import RESOLV_CONF, Config, Plane, upstream_resolvers
 from noid.constants import MTU_MIN, SOURCES_MAX
-from noid.control.asked import ASK_AGAIN, HELD, SEE_UNITS, Answering, answering
 from noid.control.client import ask
 from noid.control.uplink_reports import reason_text
 from noid.control.uplinks import Reason
@@ -25,10 +24,10 @@ from noid.doctor.attempt import PORT
 from noid.doctor.findings import Finding, Health
 from noid.doctor.firewall import Firewall, Fix
 from noid.doctor.losses import Loss, describe
+from noid.doctor.programs import resolver_finding
 from noid.errors import ConfigError, PlatformError, ShimError
 from noid.host.netlink import HostNetwork
-from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
-from noid.host.resolver_managers import has_failed, in_charge
+from noid.host.resolvconf import resolvers_before
 from noid.host.scripts import daemons_user, scripts_in
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import SUBNET_OCTETS, Locator, chosen, format_locator, parse_locator
@@ -39,7 +38,6 @@ from noid.resolver.upstream import Upstream
 DaemonStatus = dict[str, Any]
 TTL_SECONDS: Final = 300
 DNS_PORT: Final = 53
-RESTART_RESOLVED: Final = "systemctl restart systemd-resolved"
 TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
@@ -124,7 +122,9 @@ class Doctor:
         findings += [self._mtu(survey), self._identifiers(own), *names]
         return [
             *findings,
-            self._resolver(status),
+            resolver_finding(
+                self.resolv_conf, self.config, self.options, runs=not isinstance(status, ShimError)
+            ),
             *rules,
             self._kernel(),
             *planes,
@@ -231,27 +231,6 @@ class Doctor:
         return _of_record(f"reverse {format_locator(locator)}", found, answer.status, record)
 
     # --- this host ---
-
-    def _resolver(self, status: DaemonStatus | ShimError) -> Finding:
-        try:
-            servers = asked(self.resolv_conf)
-        except OSError as error:
-            return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
-        listen, manager = self.config.dns.listen, in_charge(self.resolv_conf)
-        if manager is not None and has_failed(manager):
-            found = f"programs ask {manager.name}, which has failed"
-            return Finding("resolver", Health.WRONG, found, f"systemctl restart {manager.name}")
-        if is_asked(self.resolv_conf, listen):
-            if isinstance(status, ShimError) and not is_in_force(self.resolv_conf):
-                return _of_asked(listen, answering(listen, Path(self.config.control.socket)))
-            return Finding("resolver", Health.OK, "programs ask noid")
-        found = f"programs ask {' '.join(servers) or 'no resolver'}"
-        if is_in_force(self.resolv_conf):
-            found += ", and systemd-resolved has not read its configuration since noid resolver on"
-            return Finding("resolver", Health.WRONG, found, RESTART_RESOLVED)
-        other = "" if self.resolv_conf == RESOLV_CONF else f"--resolv-conf {self.resolv_conf}"
-        fix = remedies.with_words("noid resolver on", self.options, other)
-        return Finding("resolver", Health.WRONG, found, fix)
 
     def _firewall(
         self, network: HostNetwork, own: tuple[OwnAddress, ...], kind: Plane
@@ -417,19 +396,6 @@ def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> F
     if status is Status.UNREACHABLE:
         return Finding(check, Health.UNKNOWN, "the DNS gives no answer", "ask again later")
     return Finding(check, Health.WRONG, f"no such {record.kind} record", record.line(TTL_SECONDS))
-
-
-def _of_asked(listen: str, who: Answering) -> Finding:
-    """Of a file that names the address of the stub, while the daemon does not answer."""
-    if who is Answering.ANOTHER:
-        text = f"programs ask {listen}, where another program answers, not noid"
-        return Finding("resolver", Health.WRONG, text, '[dns] listen = "ADDRESS", another one')
-    if who is Answering.NOTHING:
-        text = f"programs ask {listen}, where noid answers when it runs"
-        return Finding("resolver", Health.OK, text)
-    if who is Answering.HELD:
-        return Finding("resolver", Health.UNKNOWN, f"programs ask {listen}: {HELD}", SEE_UNITS)
-    return Finding("resolver", Health.UNKNOWN, f"programs ask {listen}", ASK_AGAIN)
 
 
 def _untried(error: ShimError | OSError) -> Finding:
