@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from noid.control.client import answers
-from noid.doctor import checks
+from noid.doctor import checks, programs
 from noid.doctor.remedies import of_sources
 from noid.lab.waiting import wait_for
 from noid.state.history import FILE_NAME as HISTORY_FILE
@@ -294,8 +294,9 @@ def advertise(host: Host, device: str) -> None:
 
 def test_every_check_that_can_be_wrong_is_typed() -> None:
     """Names of the checks, without the address that some end with."""
-    tree = ast.parse(Path(checks.__file__).read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    texts = [Path(one.__file__).read_text(encoding="utf-8") for one in (checks, programs)]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
     found = {
         re.split(r" ?\{", ast.unparse(node.args[0]).removeprefix("f").strip("'"))[0]
         for node in calls
