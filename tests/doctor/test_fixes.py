@@ -294,7 +294,8 @@ def advertise(host: Host, device: str) -> None:
 
 def test_every_check_that_can_be_wrong_is_typed() -> None:
     """Names of the checks, without the address that some end with."""
-    texts = [Path(one.__file__).read_text(encoding="utf-8") for one in (checks, programs)]
+    files = [Path(str(one.__file__)) for one in (checks, programs)]
+    texts = [one.read_text(encoding="utf-8") for one in files]
     nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     found = {
