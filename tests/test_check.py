@@ -57,6 +57,24 @@ def test_every_wrong_key_is_reported_at_once(path: Path, capsys: Capture) -> Non
     }
 
 
+@pytest.mark.parametrize("below", ["", "/state/noid"])
+def test_a_state_directory_that_is_a_file_or_below_one_is_refused(
+    below: str, path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    status, (problem,) = check(path, f'[state]\ndirectory = "{file}{below}"\n', capsys)
+    assert status == 1
+    assert problem["key"] == "state.directory"
+    assert problem["reason"] == f"{str(file)!r} is not a directory"
+
+
+def test_a_state_directory_that_is_not_there_yet_is_right(
+    path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert check(path, f'[state]\ndirectory = "{tmp_path}/a/b"\n', capsys) == (0, [])
+
+
 EVERYWHERE = """\
 [host]
 interfaces = [1, "none0", 2]

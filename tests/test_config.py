@@ -116,6 +116,19 @@ REFUSED = [
     ("[control]\nx = 1", "control.x", "is no known key; here are socket"),
     ("[state]\ndirectory = 1", "state.directory", "expected `str`"),
     ("[state]\nx = 1", "state.x", "is no known key; here are directory"),
+    ('[events]\ndirectory = "/x\\u0000"', "events.directory", "has a NUL character"),
+    ('[control]\nsocket = ""', "control.socket", "is empty"),
+    ('[control]\nsocket = "a\\u0000"', "control.socket", "has a NUL character"),
+    (f'[control]\nsocket = "/{"é" * 54}"', "control.socket", "has more than 107 octets"),
+    ('[state]\ndirectory = ""', "state.directory", "is empty"),
+    ('[state]\ndirectory = "\\u0000"', "state.directory", "has a NUL character"),
+    ('[plane]\npins = "\\u0000"', "plane.pins", "has a NUL character"),
+    ('[metrics]\nlisten = "[::1%lo]:9469"', "metrics.listen", "is not an address and a port"),
+    ('[metrics]\nlisten = "[ff02::1]:9469"', "metrics.listen", "is not an address and a port"),
+    ('[metrics]\nlisten = "224.0.0.1:9469"', "metrics.listen", "is not an address and a port"),
+    ('[metrics]\nlisten = "[::1]:0"', "metrics.listen", "is not an address and a port"),
+    ('[uplinks.""]', "uplinks", "has a section without a name"),
+    ('[dns]\nupstream = ["0:0::1"]', "dns.upstream", "has ::1, where noid itself answers"),
     ("[codepoints]\nx = 1", "codepoints.x", "is no known key; here are icmpv6_type"),
     ("[codepoints]\nicmpv6_type = 127", "codepoints.icmpv6_type", ">= 128"),
     ("[codepoints]\nicmpv6_type = 256", "codepoints.icmpv6_type", "<= 255"),
@@ -203,6 +216,21 @@ def test_the_configured_resolvers_come_first(tmp_path: Path) -> None:
     resolv_conf.write_text("nameserver 2001:db8::1\n")
     config = parse_config('[dns]\nupstream = ["2001:db8::53", "2001:db8::54"]')
     assert upstream_resolvers(config, resolv_conf) == ("2001:db8::53", "2001:db8::54")
+
+
+def test_a_resolver_at_the_address_of_the_stub_may_have_another_port() -> None:
+    config = parse_config('[dns]\nport = 5353\nupstream = ["::1"]')
+    assert upstream_resolvers(config) == ("::1",)
+
+
+def test_metrics_may_be_at_an_address_of_a_link() -> None:
+    assert parse_config('[metrics]\nlisten = "[fe80::1%eth0]:9469"').metrics.listen
+
+
+def test_the_stub_is_left_out_however_its_address_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 0:0::1\nnameserver 2001:db8::53\n")
+    assert upstream_resolvers(parse_config(""), path) == ("2001:db8::53",)
 
 
 def test_without_them_the_systems_own_are_asked_but_never_the_stub_itself(tmp_path: Path) -> None:

@@ -10,27 +10,31 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, assert_never, get_args
 
 import msgspec
 
 from noid.config_parts import parts, whole
+from noid.config_values import SOCKET_OCTETS_MAX, is_address, is_address_and_port, wrong_with_path
 from noid.constants import CONTEXTS_MAX, LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError, UsageError
-from noid.locators import is_global_unicast, parse_locator
+from noid.locators import is_global_unicast, is_same_address, parse_locator
 from noid.policy_config import (
     PolicySection,
     UplinkSection,
     policy_problems,
     unmatched_uplinks,
+    uplink_problems,
 )
 
 DEFAULT_SOCKET = Path("/run/noid/noid.sock")
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/noid")
 DEFAULT_PINS = Path("/sys/fs/bpf/noid")
 DEFAULT_EVENTS_DIRECTORY = Path("/etc/noid/events.d")
+DNS_PORT = 53
+"""Where the resolvers are asked."""
 RESOLV_CONF = Path("/etc/resolv.conf")
 NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
@@ -311,8 +315,8 @@ def upstream_resolvers(config: Config, resolv_conf: Path = RESOLV_CONF) -> tuple
         lines = []
     for line in lines:
         words = line.split()
-        if len(words) >= 2 and words[0] == "nameserver" and words[1] != config.dns.listen:
-            found.append(words[1])
+        if len(words) >= 2 and words[0] == "nameserver":
+            found += [words[1]] * (not is_same_address(words[1], config.dns.listen))
     if not found:
         raise ConfigError("dns.upstream", f"is empty and {resolv_conf} names no other resolver")
     return tuple(found)
@@ -351,18 +355,31 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     yield from _dns_problems(config.dns)
     yield from policy_problems(config.policy)
     yield from codepoint_problems(config.codepoints)
-    if not Path(config.events.directory).is_absolute():
-        name, why = "events.directory", f"{config.events.directory!r} is not an absolute path"
-        yield ConfigError(name, why, _usual(name))
+    yield from uplink_problems(config.uplinks)
+    yield from _path_problems(config)
     yield from metrics_problems(config.metrics)
+
+
+def _path_problems(config: Config) -> Iterator[ConfigError]:
+    """Paths that cannot be, and one that depends on where the daemon starts."""
+    events, socket = config.events.directory, config.control.socket
+    paths = {
+        "control.socket": wrong_with_path(socket, octets_max=SOCKET_OCTETS_MAX),
+        "state.directory": wrong_with_path(config.state.directory),
+        "plane.pins": wrong_with_path(config.plane.pins),
+        "events.directory": wrong_with_path(events)
+        or f"{events!r} is not an absolute path" * (not Path(events).is_absolute()),
+    }
+    for name, why in paths.items():
+        if why:
+            yield ConfigError(name, why, _usual(name))
 
 
 def metrics_problems(metrics: MetricsSection) -> Iterator[ConfigError]:
     """An address or a port that is none."""
     listen = metrics.listen
-    host, _, port = listen.rpartition(":")
-    if listen and not (_is_address(host.strip("[]")) and port.isdecimal() and int(port) < 65536):
-        why = f"{listen!r} is not an address and a port"
+    if listen and not is_address_and_port(listen):
+        why = f"{listen!r} is not an address and a port other than 0"
         yield ConfigError("metrics.listen", why, 'for example: listen = "[::1]:9469"')
 
 
@@ -382,9 +399,12 @@ def codepoint_problems(codepoints: CodepointsSection) -> Iterator[ConfigError]:
 def _dns_problems(dns: DnsSection) -> Iterator[ConfigError]:
     for key, texts in (("listen", [dns.listen]), ("upstream", dns.upstream)):
         for text in texts:
-            if not _is_address(text):
+            if not is_address(text):
                 why = f"{text!r} is not an IPv4 or IPv6 address"
                 yield ConfigError(f"dns.{key}", why, 'such as: "2001:db8::53"')
+    if dns.port == DNS_PORT and any(is_same_address(one, dns.listen) for one in dns.upstream):
+        why = f"has {dns.listen}, where noid itself answers"
+        yield ConfigError("dns.upstream", why, "delete it there", other="dns.listen")
     for text in dns.trusted:
         if text not in dns.upstream:
             why = f"{text} is not in dns.upstream"
@@ -419,15 +439,6 @@ def _host_problems(host: HostSection) -> Iterator[ConfigError]:
     for text in host.backup:
         if ":" in text and (problem := _not_a_locator("host.backup", text)):
             yield problem
-
-
-def _is_address(text: str) -> bool:
-    """Whether a resolver can have it: programs and noid may ask over IPv4, too."""
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _not_a_locator(key: str, text: str) -> ConfigError | None:

@@ -112,6 +112,14 @@ def is_global_unicast(locator: Locator) -> bool:
     return not locator.startswith((IPV4_COMPATIBLE, IPV4_MAPPED))
 
 
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two texts are one IPv4 or IPv6 address; other texts are compared as they are."""
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return one == other
+
+
 def is_unique_local(locator: Locator) -> bool:
     """Whether an address is of a private network (fc00::/7, RFC 4193)."""
     return locator[0] & 0xFE == 0xFC

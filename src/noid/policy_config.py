@@ -88,6 +88,12 @@ def policy_problems(policy: PolicySection) -> Iterator[ConfigError]:
             yield ConfigError("policy.pin", f"{text!r} has no uplink", f'"{text}" = "eth0"')
 
 
+def uplink_problems(sections: UplinkSections) -> Iterator[ConfigError]:
+    """A section that names no uplink."""
+    if "" in sections:
+        yield ConfigError("uplinks", "has a section without a name", "[uplinks.eth0]")
+
+
 def unmatched_uplinks(
     policy: PolicySection, sections: UplinkSections, interfaces: Iterable[str]
 ) -> Iterator[ConfigError]:

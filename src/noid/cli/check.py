@@ -2,6 +2,7 @@
 """``noid check`` validates the configuration file; ``noid reload`` applies it to the daemon."""
 
 import argparse
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import add_socket
-from noid.config import examine, read_text, unmatched_globs
+from noid.config import Config, examine, read_text, unmatched_globs
 from noid.config_places import USUAL_CONFIG, config_file, named_config
 from noid.control.client import ask
 from noid.dns.records import canonical_name
@@ -91,15 +92,27 @@ def _problems(path: Path) -> Iterator[tuple[bool, ConfigError]]:
     yield from ((True, one) for one in refused)
     names = [name for _, name in socket.if_nameindex()]
     yield from ((False, one) for one in unmatched_globs(config, names))
-    directory = Path(config.events.directory)
-    user = daemons_user(Path(config.control.socket))
-    for one in scripts_in(directory, user)[1] if directory.is_absolute() else ():
-        why = f"{one.what}: {one.why}"
-        yield False, ConfigError("events.directory", why, one.fix or f"ls -ld {directory}/*")
+    keys = {one.key for one in refused}
+    if keys.isdisjoint({"events.directory", "control.socket"}):
+        yield from ((False, one) for one in _script_problems(config))
+    if "state.directory" not in keys:
+        path = Path(config.state.directory)
+        there = next(filter(os.path.exists, (path, *path.parents)), Path())
+        if not os.path.isdir(there):
+            why = f"{str(there)!r} is not a directory"
+            yield True, ConfigError("state.directory", why, "name another one")
     name = canonical_name(config.host.name)
     if name and not is_host_name(name):
         why = f"{name!r} is not a host name; {HOST_NAME}"
         yield False, ConfigError("host.name", why, 'such as: name = "a.example"')
+
+
+def _script_problems(config: Config) -> Iterator[ConfigError]:
+    """Files for events that are not run."""
+    directory = Path(config.events.directory)
+    for one in scripts_in(directory, daemons_user(Path(config.control.socket)))[1]:
+        why = f"{one.what}: {one.why}"
+        yield ConfigError("events.directory", why, one.fix or f"ls -ld {directory}/*")
 
 
 def _as_json(problem: ConfigError, *, is_fatal: bool) -> dict[str, object]:
