@@ -314,6 +314,17 @@ def test_that_what_is_left_is_down_is_said(directory: Path) -> None:
     run(directory, scenario)
 
 
+def test_that_the_uplink_to_be_used_is_down_is_said(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        host.survey = survey(("up1", A1))  # a link that is set down has no address
+        host.look()
+        answer = await host.say("use", uplink="up2")
+        assert answer["warnings"] == ["up2 is down: others are used until it is up"]
+        assert (await host.say("use", uplink="up1"))["warnings"] == []
+
+    run(directory, scenario)
+
+
 def test_a_full_disk_is_reported_and_the_preference_takes_effect(directory: Path) -> None:
     async def scenario(host: Operated) -> None:
         host.preferring.directory = directory / "missing"

@@ -147,9 +147,10 @@ class Preferring:
 
     def _warnings(self) -> list[str]:
         wanted = self.own.wanted
-        left = [one for one in self.there if not any(_names(text, one) for text in wanted.avoid)]
-        if wanted.use:
-            left = [one for one in left if _names(wanted.use, one)] or left
+        known = self.uplinks.by_name.values()
+        left = [one for one in known if wanted.use and _names(wanted.use, one)] or [
+            one for one in self.there if not any(_names(text, one) for text in wanted.avoid)
+        ]
         if left and all(one.health is Health.DOWN for one in left):
             names = ", ".join(one.name for one in left)
             return [printable(f"{names} is down: others are used until it is up")]
