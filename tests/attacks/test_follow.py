@@ -81,11 +81,15 @@ def test_a_working_context_asks_every_few_seconds_and_no_answer_is_an_alarm() ->
         assert not any(one.alarms for one in station.context.history.values())
 
 
-def moved_to_a_stopped_peer() -> Network:
+def moved_to_a_stopped_peer(delay_ns: int = DELAY_NS) -> Network:
     """A uses the second pair since the first provider has failed; then the daemon of b stops."""
-    network = established()
+    network = Network()
+    network.delay_ns = delay_ns
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
     network.kill_provider(1)
-    attacked(network, B2, SECOND, (A2, B2))
+    attacked(network, B2, 3 * SECOND, (A2, B2))
     assert network.a.context.pair == (A2, B2)
     network.run(SECOND)
     give = network.give
@@ -96,23 +100,24 @@ def moved_to_a_stopped_peer() -> Network:
 
 
 @pytest.mark.parametrize("gap_ns", [PERIOD_NS, SECOND // 5])
+@pytest.mark.parametrize("delay_ns", [DELAY_NS, 5 * DELAY_NS, 10 * DELAY_NS, 15 * DELAY_NS])
 def test_a_false_suspicion_does_not_end_a_pair_with_data_while_the_peer_is_stopped(
-    gap_ns: int,
+    delay_ns: int, gap_ns: int
 ) -> None:
-    network = moved_to_a_stopped_peer()
+    network = moved_to_a_stopped_peer(delay_ns)
     sent = packet(A1, B1)
     asked = len(network.wire)
     network.give(network.a, UnansweredPacket(network.a.context.local_label, sent, SECOND // 10))
     assert len(network.wire) > asked, "the pair is suspected"
-    arrived, until_ns = len(network.b.delivered), network.now_ns + SECOND
+    arrived, until_ns = len(network.b.delivered), network.now_ns + 2 * SECOND
     while network.now_ns < until_ns:
         network.ulp_sends(network.a, sent)
         network.ulp_sends(network.b, packet(B1, A1))
         network.run(gap_ns)
-    network.run(DELAY_NS)
+    network.run(delay_ns)
     assert network.a.context.search is None
     assert network.a.context.pair == (A2, B2)
-    assert len(network.b.delivered) - arrived >= SECOND // gap_ns - 1, "none is lost"
+    assert len(network.b.delivered) - arrived >= 2 * SECOND // gap_ns - 1, "none is lost"
 
 
 def test_a_pair_with_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:

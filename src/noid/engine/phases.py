@@ -143,6 +143,7 @@ class Search:
         is_routine: the pair in use is only asked for a proof, and kept if no pair answers [D41].
         is_silent: all requests over the pair in use are unanswered, or one of its ends is marked
             broken; the first other pair that answers is used.
+        is_checked: they are unanswered, and it is checked whether data has come.
         left: in FOLLOWING, the pair that was in use before.
         followed: in FOLLOWING, the pair of Lp(local) and the new source of data.
     """
@@ -181,6 +182,7 @@ class Search:
     is_question: bool = False
     is_routine: bool = False
     is_silent: bool = False
+    is_checked: bool = False
     left: Pair | None = None
     followed: Pair | None = None
 

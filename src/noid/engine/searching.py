@@ -16,6 +16,7 @@ from noid.constants import (
     ASKS_AFTER_ALARM,
     ASKS_APART,
     CYCLE_TIME,
+    DATA_ASKED_WAIT,
     FOLLOW_INTERVAL,
     NEVER,
     PROBE_INTERVAL,
@@ -89,9 +90,8 @@ def search(
         if context.path is Path.ASKING and under_way.is_question and not is_question:
             if not under_way.asks:
                 _ask(core, context, under_way, 1)
-            under_way.ask_at_ns = min(
-                under_way.ask_at_ns, core.now_ns + context.expected.ask_wait_ns
-            )
+            soon_ns = core.now_ns + context.expected.ask_wait_ns
+            under_way.ask_at_ns = min(under_way.ask_at_ns, soon_ns)
             arm(core, context, under_way)
         under_way.is_question &= is_question
         under_way.is_routine &= is_routine
@@ -236,14 +236,14 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
         _use(core, context, one, one.found)
-    elif core.now_ns < one.started_ns + SILENCE_UNMEASURED:
-        # The round trip may be longer than measured, and no other pair has answered.
-        one.is_silent = True
-        one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
-        core.emit(CheckData(context.local_label, one.asked_ns, one.ask_at_ns - core.now_ns))
     elif one.is_routine:
         stay(core, context, Cue.TIME)
         context.searched_ns = 0
+    elif not one.is_checked:
+        # No pair answers. The round trip may be longer than measured, or the peer's daemon stopped.
+        one.is_silent = one.is_checked = True
+        one.ask_at_ns = max(one.started_ns + SILENCE_UNMEASURED, core.now_ns + DATA_ASKED_WAIT)
+        core.emit(CheckData(context.local_label, one.asked_ns, one.ask_at_ns - core.now_ns))
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
         one.ask_at_ns = NEVER
