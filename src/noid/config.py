@@ -310,10 +310,11 @@ def upstream_resolvers(config: Config, resolv_conf: Path = RESOLV_CONF) -> tuple
         return tuple(config.dns.upstream)
     found: list[str] = []
     try:
-        lines = resolv_conf.read_text(encoding="utf-8", errors="replace").splitlines()
+        is_file = resolv_conf.is_file()  # a FIFO would be waited for
+        text = resolv_conf.read_text(encoding="utf-8", errors="replace") if is_file else ""
     except OSError:
-        lines = []
-    for line in lines:
+        text = ""
+    for line in text.splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == "nameserver":
             found += [words[1]] * (not is_same_address(words[1], config.dns.listen))

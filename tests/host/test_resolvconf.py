@@ -15,9 +15,9 @@ from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.control import asked as asking
 from noid.control.asked import Answering, answering
 from noid.control.client import ask
-from noid.errors import PlatformError
+from noid.errors import ConfigError, PlatformError
 from noid.host.kept import SUFFIX
-from noid.host.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
+from noid.host.resolvconf import asked, is_asked, is_on, resolvers_before, turn_off, turn_on
 from tests.canned import serving
 from tests.dns.conftest import in_network_namespace
 
@@ -189,6 +189,28 @@ def test_what_cannot_be_undone_is_not_done(path: Path) -> None:
     with pytest.raises(PlatformError, match="is not there"):
         turn_on(path.with_name("nothing"), "::1")
     assert path.read_text() == BEFORE
+
+
+def test_a_fifo_is_not_waited_for(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.unlink()
+    os.mkfifo(path)
+    assert main(["resolver", "status", "--resolv-conf", str(path)]) == 1
+    assert main(["resolver", "on", "--resolv-conf", str(path)]) == 1
+    assert "is no file that can be replaced" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="names no other resolver"):
+        upstream_resolvers(Config(), path)
+    link = path.with_name("link")
+    link.symlink_to(path)
+    assert turn_on(link, "::1")
+    assert turn_off(link, "::1")
+    assert link.is_symlink()
+
+
+def test_the_stub_is_named_once_however_its_address_was_written(path: Path) -> None:
+    path.write_text("nameserver 0:0::1\nnameserver 192.0.2.53\n")
+    assert is_asked(path, "::1")
+    turn_on(path, "::1")
+    assert asked(path) == ["::1", "192.0.2.53"]
 
 
 def test_what_an_interrupted_run_left_does_not_matter(path: Path) -> None:

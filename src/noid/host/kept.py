@@ -2,6 +2,7 @@
 """Replaces files of other programs in one step, and keeps the previous ones to restore them."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,10 +48,21 @@ def put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
             raise
 
 
+def text_of(path: Path) -> str:
+    """The text of a regular file, symlinks followed; another one may never end, such as a FIFO.
+
+    Raises:
+        OSError: it cannot be read, or is not regular.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def lines_of(path: Path) -> list[str]:
-    """The lines of the file at a path, symlinks followed; none if there is no file."""
+    """The lines of the regular file at a path, symlinks followed; none if there is none."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return text_of(path).splitlines() if path.is_file() else []
     except FileNotFoundError:
         return []
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from noid.errors import PlatformError
-from noid.host.kept import aside, lines_of, put, servers_in, system_errors
+from noid.host.kept import aside, lines_of, put, servers_in, system_errors, text_of
 from noid.host.resolver_managers import HEADER, NETWORK_MANAGER, RESOLVED, in_charge
+from noid.locators import is_same_address
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 MOUNT_POINT_FIELD: Final = 4
@@ -37,7 +38,7 @@ ROTATE: Final = "rotate"
 def is_on(path: Path) -> bool:
     """Whether the file is the one that ``turn_on`` wrote."""
     try:
-        return not path.is_symlink() and path.read_text(errors="replace").startswith(HEADER)
+        return not path.is_symlink() and text_of(path).startswith(HEADER)
     except OSError:
         return False
 
@@ -53,7 +54,7 @@ def asked(path: Path) -> list[str]:
     Raises:
         OSError: the file cannot be read.
     """
-    return servers_in(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return servers_in(text_of(path).splitlines())
 
 
 def turn_on(path: Path, listen: str) -> bool:
@@ -127,7 +128,7 @@ def is_asked(path: Path, listen: str) -> bool:
         servers = asked(path)
     except OSError:
         return False
-    if servers[:1] == [listen]:
+    if any(is_same_address(one, listen) for one in servers[:1]):
         return True
     return in_charge(path) is RESOLVED and RESOLVED.servers[:1] == [listen]
 
@@ -152,7 +153,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _ours(before: list[str], listen: str) -> Iterator[str]:
     """The lines of a file that names the stub first."""
-    others = [one for one in servers_in(before) if one != listen]
+    others = [one for one in servers_in(before) if not is_same_address(one, listen)]
     yield from (f"nameserver {one}" for one in (listen, *others[: SERVERS_MAX - 1]))
     yield from (line for line in before if line.startswith(KEPT_WORDS))
     words = [word for line in before if line.startswith("options") for word in line.split()[1:]]
