@@ -107,7 +107,10 @@ def protocols(path: Path) -> list[str]:
 
 
 def test_the_filter_is_one_that_pcap_takes() -> None:
+    wanted = packet_filter(CONTEXT, 201)
+    assert "ip6[40] == 201" in wanted
+    assert "ip6[40] == 200" not in wanted
     done = subprocess.run(
-        ["dumpcap", "-d", "-i", "lo", "-f", packet_filter(CONTEXT)], capture_output=True, text=True
+        ["dumpcap", "-d", "-i", "lo", "-f", wanted], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final
 from noid.cli.leaves import add_command
 from noid.cli.output import say
 from noid.cli.places import Count, add_socket
-from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.constants import FLOW_LABEL_MASK
 from noid.control.client import ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.host.own_files import open_own
@@ -64,7 +64,9 @@ def capture(arguments: argparse.Namespace) -> int:
     uplinks = sorted({one["interface"] for one in ask(arguments.socket, "paths")["uplinks"]})
     if not uplinks:
         raise PlatformError("capture", 0, "this host has no uplink; see: noid doctor")
-    words = [program, "-q", "-n", "-w", STANDARD_OUTPUT, "-f", packet_filter(context)]
+    points = ask(arguments.socket, "status")["codepoints"]
+    wanted = packet_filter(context, points["icmpv6_type"])
+    words = [program, "-q", "-n", "-w", STANDARD_OUTPUT, "-f", wanted]
     words += [word for uplink in uplinks for word in ("-i", uplink)]
     words += [] if arguments.duration is None else ["-a", f"duration:{arguments.duration}"]
     words += [] if arguments.packets is None else ["-c", str(arguments.packets)]
@@ -136,13 +138,18 @@ def _names_of(context: dict[str, Any]) -> set[str]:
     }
 
 
-def packet_filter(context: dict[str, Any]) -> str:
-    """A filter for the packets of a context, in the syntax of pcap-filter(7)."""
+def packet_filter(context: dict[str, Any], icmpv6_type: int) -> str:
+    """A filter for the packets of a context, in the syntax of pcap-filter(7).
+
+    Args:
+        context: as in ``noid contexts``.
+        icmpv6_type: of control messages.
+    """
     local, peer = context["local_aid"], context["peer_aid"]
     labels = [one for one in (context["local_label"], context["peer_label"]) if one]
     parts = [f"(ip6[0:4] & {FLOW_LABEL_MASK:#x} == {label})" for label in labels]
     parts.append(f"(host {local} and host {peer})")
-    control = f"ip6[{ICMPV6_AT}] == {Codepoints().icmpv6_type}"
+    control = f"ip6[{ICMPV6_AT}] == {icmpv6_type}"
     ends = " or ".join(
         f"({_address_at(SENDER_AT, one)} and {_address_at(RECEIVER_AT, other)})"
         for one, other in ((local, peer), (peer, local))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from noid import __version__
 from noid.config import RESOLV_CONF, Config
 from noid.control.reports import context_report, shares_report
@@ -398,6 +400,7 @@ class Daemon:
             "spread": self.spreading.describe(),
             "preferences": self.uplinks.preferring.describe(),
             "contexts": {one.value: n for one, n in self.host.counts_by_state.items()},
+            "codepoints": msgspec.to_builtins(self.config.codepoints),
             "taking_up": self.taking_up and self.taking_up.progress,
             "shares": shares_report(self.host.shares),
             "dropped": counter_report(Drop, self.host.drops),
