@@ -48,7 +48,7 @@ ROOMS = {
     "config_values": room(pure=True),
     "config": room("config_parts config_values policy_config"),
     "config_places": room("config"),
-    "border_config": room("config flows"),
+    "border_config": room("config config_values flows"),
     "host": room(),
     "resolver": room("dns host shares"),
     "planes": room("config flows host wire"),

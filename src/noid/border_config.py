@@ -21,6 +21,7 @@ from noid.config import (
     codepoint_problems,
     metrics_problems,
 )
+from noid.config_values import SOCKET_OCTETS_MAX, wrong_with_path
 from noid.constants import (
     BORDER_INSIDE_MAX,
     BORDER_LANS_MAX,
@@ -286,6 +287,12 @@ def _refusal(message: str, origin: str) -> ConfigError:
 
 def _check(border: BorderSection) -> None:
     """What a type cannot say."""
+    for key, path, octets_max in (
+        ("socket", border.socket, SOCKET_OCTETS_MAX),
+        ("pins", border.pins, None),
+    ):
+        if why := wrong_with_path(path, octets_max=octets_max):
+            raise ConfigError(f"border.{key}", why)
     _check_devices(border)
     if not border.providers:
         raise ConfigError("border.providers", "is empty; each provider is one entry")

@@ -128,6 +128,12 @@ REFUSALS = {
         text(ONE, more=f"inside = {[f'fd{one:02x}::/16' for one in range(BORDER_INSIDE_MAX + 1)]}"),
     ],
     "border.hold_s": [text(ONE, more="hold_s = -1"), text(ONE, more='hold_s = "long"')],
+    "border.socket": [
+        text(ONE, more='socket = ""'),
+        text(ONE, more='socket = "a\\u0000"'),
+        text(ONE, more=f'socket = "/{"a" * 107}"'),
+    ],
+    "border.pins": [text(ONE, more='pins = "\\u0000"')],
     "border.mark": [text(ONE, more="mark = 0")],
     "border.table": [text(ONE, more="table = 254")],
     "border.rule_priority": [text(ONE, more="rule_priority = 32766")],
