@@ -2,14 +2,16 @@
 """Routes of single packets, as rules by user, protocol, port and mark have them."""
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from noid.constants import LOCATORS_MAX
 from noid.errors import PlatformError
+from noid.host import lookup
 from noid.host.links import FAR_AWAY
-from noid.host.lookup import AT_ONCE, USERS, Packet, refused, routes_taken, usual_user
+from noid.host.lookup import AT_ONCE, USERS, Packet, Taken, refused, routes_taken, usual_user
 from noid.host.netlink import HostNetwork
 from noid.host.rules import Rule
 from noid.host.survey import Survey
@@ -139,6 +141,33 @@ def test_a_packet_is_refused_by_a_route_to_it_and_not_by_the_default_route() -> 
         assert refused([], 0) == set()
 
     in_network_namespace(scenario)
+
+
+def test_the_default_route_is_asked_for_once_and_only_if_a_packet_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[list[Packet]] = []
+
+    def noted(packets: Sequence[Packet], uid: int) -> list[Taken]:
+        calls.append(list(packets))
+        return routes_taken(packets, uid)
+
+    def scenario() -> None:
+        two_uplinks()
+        monkeypatch.setattr(lookup, "routes_taken", noted)
+        peers = [parse_locator(f"2001:db8:3::{number:x}") for number in range(3)]
+        packets = [Packet(peer, source) for peer in peers for source in (ONE, TWO)]
+        assert refused(packets, 0) == set()
+        ip("route add prohibit 2001:db8:3::/64 table 101")
+        assert refused(packets, 0) == set(packets[::2])
+        assert calls == [packets, [], packets, [Packet(FAR_AWAY, ONE)]]
+
+    in_network_namespace(scenario)
+
+
+def test_no_question_takes_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "socket")
+    assert routes_taken([], 0) == []
 
 
 def test_a_rule_for_the_user_of_noid_moves_no_address_to_another_uplink() -> None:

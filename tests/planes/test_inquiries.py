@@ -25,7 +25,7 @@ def play(scenario: Callable[[Inquiries, list[Locator]], Awaitable[None]]) -> Non
     found: list[Locator] = []
 
     async def run() -> None:
-        await scenario(Inquiries(found.append), found)
+        await scenario(Inquiries(found.extend), found)
 
     asyncio.run(run())
 
@@ -57,6 +57,17 @@ def test_few_are_looked_up_in_one_turn_and_each_once() -> None:
         assert turns == [AT_ONCE, 2 * AT_ONCE, 2 * AT_ONCE + 1, 2 * AT_ONCE + 1]
 
     play(scenario)
+
+
+def test_a_batch_is_looked_up_in_one_call() -> None:
+    some, calls = [peer(number) for number in range(AT_ONCE + 1)], list[list[Locator]]()
+
+    async def scenario() -> None:
+        Inquiries(lambda aids: calls.append(list(aids))).add_all(some)
+        await until(lambda: len(calls) == 2)
+
+    asyncio.run(scenario())
+    assert calls == [some[:AT_ONCE], some[AT_ONCE:]]
 
 
 def test_with_very_many_prefixes_every_peer_is_looked_up() -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from noid.flows.clock import FlowClock
 from noid.host.routes import Prefix
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.inquiries import AT_ONCE, Inquiries
@@ -101,6 +102,7 @@ def test_the_peer_of_a_context_that_is_made_later_is_refused_too(pins: Path) -> 
         kept.plane.install(flow)
         kept.plane.watch(flow.peer_aid)
         assert is_refused(format_locator(AID), flow.peer_aid)
+        assert is_refused("::", flow.peer_aid)
         ip("-6 route del prohibit 2001:db8:4::/64")
         await until(lambda: _has_route(kept, flow.peer_aid))
         kept.plane.remove(flow.local_label)
@@ -110,8 +112,73 @@ def test_the_peer_of_a_context_that_is_made_later_is_refused_too(pins: Path) -> 
     keeping(pins, scenario)
 
 
+def test_contexts_that_are_taken_up_are_looked_up_later(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        ip("-6 route add default dev up1")
+        ip("-6 route add prohibit 2001:db8:4::/64")
+        flow, asked = flow_to_peer(), list[object]()
+        flow.local_label += 1
+        flow.peer_aid = flow.peer_locator = parse_locator("2001:db8:4::1")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kept.network, "refused", asked.append)
+            kept.plane.take_up([flow], [FlowClock()], [flow.peer_aid])
+        assert not asked, "very many questions would take seconds"
+        await until(lambda: is_refused(format_locator(AID), flow.peer_aid))
+        await until(lambda: is_refused("::", flow.peer_aid))
+        assert not is_refused(format_locator(AID))
+
+    keeping(pins, scenario)
+
+
 def _has_route(kept: Kept, peer: Locator) -> bool:
     return any(route.aid == peer for some in routes(kept).values() for route in some)
+
+
+@pytest.mark.parametrize("lost", ["up1", "far1"])
+def test_a_refused_aggregate_does_not_refuse_a_peer_whose_uplink_is_lost(
+    pins: Path, lost: str
+) -> None:
+    """A routing daemon has a null route for its own aggregate, and withdraws what the link led."""
+    specific = "2001:db8:3::/48 dev up1"
+
+    async def scenario(kept: Kept) -> None:
+        kept.in_use.add(AID)
+        for route in ("default dev up2", specific, "unreachable 2001:db8::/32"):
+            ip(f"-6 route add {route}")
+        flow = flow_to_peer()
+        flow.local_label += 1
+        flow.local_aid = flow.local_locator = OTHER
+        kept.plane.install(flow)
+        table, other = (kept.bpf.steering.table_of(kept.bpf.rows.of[one]) for one in (AID, OTHER))
+        before = routes(kept)
+        assert len(before[table]) == len(before[other]) == 2
+        ip(f"link set {lost} down")
+        if lost == "far1":
+            ip(f"-6 route del {specific}")
+        await until(lambda: not routes(kept)[other])
+        assert routes(kept)[table]
+        ip(f"link set {lost} up")
+        ip("addr replace 2001:db8:1::1/64 dev up1 nodad")
+        await until(lambda: not routes(kept)[table])
+        ip(f"-6 route add {specific}")
+        await until(lambda: routes(kept) == before)
+        assert not is_refused(format_locator(AID))
+
+    keeping(pins, scenario)
+
+
+def test_a_peer_is_allowed_again_while_its_uplink_is_down(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        kept.in_use.add(AID)
+        ip("-6 route add default dev up2")
+        ip("-6 route add blackhole 2001:db8:3::/48")
+        await until(lambda: is_refused(format_locator(AID)))
+        ip("link set up1 down")
+        await until(lambda: AID in kept.watching.kept)
+        ip("-6 route del blackhole 2001:db8:3::/48")
+        await until(lambda: not is_refused(format_locator(AID)))
+
+    keeping(pins, scenario)
 
 
 def test_a_refusal_in_the_table_of_an_uplink_is_for_its_addresses(pins: Path) -> None:
@@ -141,7 +208,7 @@ def test_peers_are_looked_up_a_few_at_a_time() -> None:
     looked_up: list[Locator] = []
 
     async def scenario() -> None:
-        inquiries = Inquiries(looked_up.append)
+        inquiries = Inquiries(looked_up.extend)
         inquiries.add([Prefix(PEER, 64)], [*peers, parse_locator("2001:db8:4::1")])
         while len(looked_up) < len(peers):
             await asyncio.sleep(0)

@@ -89,6 +89,8 @@ def routes_taken(packets: Sequence[Packet], uid: int) -> list[Taken]:
         OSError: the kernel does not answer.
     """
     found: list[Taken] = []
+    if not packets:
+        return found
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
         for first in range(0, len(packets), AT_ONCE):
@@ -113,14 +115,15 @@ def refused(packets: Sequence[Packet], uid: int) -> set[Packet]:
     Raises:
         OSError: the kernel does not answer.
     """
-    errors = {
-        packet: way.error
-        for packet, way in zip(packets, routes_taken(packets, uid), strict=True)
-        if way.error
+    ways = zip(packets, routes_taken(packets, uid), strict=True)
+    errors = {packet: way.error for packet, way in ways if way.error}
+    to_all = dict.fromkeys(packet._replace(destination=FAR_AWAY) for packet in errors)
+    defaults = dict(zip(to_all, routes_taken([*to_all], uid), strict=True))
+    return {
+        packet
+        for packet, error in errors.items()
+        if defaults[packet._replace(destination=FAR_AWAY)].error != error
     }
-    to_all = [packet._replace(destination=FAR_AWAY) for packet in errors]
-    defaults = zip(errors, routes_taken(to_all, uid), strict=True)
-    return {packet for packet, way in defaults if way.error != errors[packet]}
 
 
 def _question(packet: Packet, uid: int) -> bytes:

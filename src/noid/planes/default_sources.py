@@ -103,8 +103,8 @@ class DefaultSources:
         moving, self._moving, self._timer = self._moving, set(), None
         self._due.add_all(self._stale(moving))
 
-    def _choose_again(self, aid: Locator) -> None:
-        if self._chooses(aid):
+    def _choose_again(self, aids: Iterable[Locator]) -> None:
+        for aid in filter(self._chooses, aids):
             self._choose(aid)
 
     def _stale(self, aids: Iterable[Locator]) -> Iterator[Locator]:

@@ -2,7 +2,7 @@
 """Looks up again, in batches, the routes that the host itself has to peers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -10,7 +10,7 @@ from noid.host.routes import EVERYWHERE, Prefix
 from noid.locators import Locator
 
 AT_ONCE: Final = 16
-"""A lookup takes about a millisecond."""
+"""Peers looked up in one turn of the loop, which takes about a millisecond or more."""
 COMPARED_AT_ONCE: Final = 2_000
 """Comparisons of a peer with a prefix in one turn of the loop, which take two milliseconds."""
 PREFIXES_MAX: Final = 64
@@ -24,10 +24,10 @@ class Inquiries:
     are compared with the prefixes in batches, too, while other events are handled in between.
 
     Args:
-        look_up: looks up one peer.
+        look_up: looks up a few peers.
     """
 
-    def __init__(self, look_up: Callable[[Locator], None]) -> None:
+    def __init__(self, look_up: Callable[[Sequence[Locator]], None]) -> None:
         self._look_up = look_up
         self._waiting: dict[Locator, None] = {}
         self._changed: dict[Prefix, None] = {}
@@ -64,9 +64,10 @@ class Inquiries:
     def _go_on(self) -> None:
         self._goes_on = False
         self._compare_some()
-        for aid in list(islice(self._waiting, AT_ONCE)):
-            del self._waiting[aid]
-            self._look_up(aid)
+        if some := list(islice(self._waiting, AT_ONCE)):
+            for aid in some:
+                del self._waiting[aid]
+            self._look_up(some)
         self._go_on_soon()
 
     def _compare_some(self) -> None:

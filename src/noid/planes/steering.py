@@ -34,7 +34,7 @@ from noid.host.rules import Rule
 from noid.locators import Locator, parse_locator
 from noid.planes.rows import NO_ROW
 from noid.planes.rules import ours_among
-from noid.planes.uplink import ETHERNET, NO_UPLINK, UPLINKS_MAX, Uplink
+from noid.planes.uplink import ETHERNET, NO_UPLINK, SENDS, UPLINKS_MAX, Uplink
 
 MTU_OF_ROUTES_MAX = 65_520
 """Octets; what a route says beyond them the kernel takes for them."""
@@ -134,8 +134,16 @@ class Steering:
 
     # --- orders -------------------------------------------------------------------------------
 
-    def add_peers(self, row: int, aids: Iterable[Locator], source: Locator) -> bool:
+    def add_peers(
+        self, row: int, aids: Iterable[Locator], source: Locator, *, asks: bool = True
+    ) -> bool:
         """Routes to peers for packets from the locators of an uplink, one of which is ``source``.
+
+        Args:
+            row: of the uplink.
+            aids: the peers.
+            source: the locator.
+            asks: whether the kernel is asked if it refuses packets; otherwise with ``look_again``.
 
         Returns:
             Whether any is new.
@@ -144,7 +152,8 @@ class Steering:
         fresh = [aid for aid in dict.fromkeys(aids) if aid not in known]
         known.update(fresh)
         self.sources[row] = source
-        self._note_refusals(row, fresh)
+        if asks:
+            self._note_refusals(row, fresh)
         self._add([*self._by_ours(row, fresh), *self._by_uplink(row, fresh)])
         return bool(fresh)
 
@@ -157,28 +166,32 @@ class Steering:
             if not self.peers[row]:
                 del self.peers[row]
 
-    def look_again(self, aid: Locator) -> bool:
-        """Removes the routes to a peer if the host refuses packets to it now, and adds them if not.
+    def look_again(self, aids: Sequence[Locator]) -> bool:
+        """Removes the routes to peers to which the host refuses packets now, and adds the others.
 
         Returns:
             Whether any is new.
         """
-        before = self._allowed_to(aid)
-        for row in [row for row, aids in self.peers.items() if aid in aids]:
-            self._note_refusals(row, [aid])
-        now = self._allowed_to(aid)
-        self._remove([one for one in before if one not in now])
-        fresh = [one for one in now if one not in before]
+        removed, fresh = list[PeerRoute](), list[PeerRoute]()
+        for row, known in self.peers.items():
+            some = [aid for aid in aids if aid in known]
+            before = {*self._by_uplink(row, some), *self._by_ours(row, some)}
+            self._note_refusals(row, some)
+            now = {*self._by_uplink(row, some), *self._by_ours(row, some)}
+            removed += before - now
+            fresh += now - before
+        self._remove(removed)
         self._add(fresh)
         return bool(fresh)
 
-    def _allowed_to(self, aid: Locator) -> list[PeerRoute]:
-        """The intended routes to a peer of contexts."""
-        tables = map(self.table_of, self.peers)
-        return [one for table in tables for one in self._routes_of(table, aid)]
-
     def _note_refusals(self, row: int, aids: Sequence[Locator]) -> None:
-        """Asks the kernel to which peers it would refuse packets from an uplink without noid."""
+        """Asks the kernel to which peers it would refuse packets from an uplink without noid.
+
+        While the uplink cannot send, only whether it still refuses those that it refused before: a
+        route that is gone with the uplink may have come before one that refuses a larger prefix.
+        """
+        if not self.uplinks.get(row, NO_UPLINK).flags & SENDS:
+            aids = [aid for aid in aids if (row, aid) in self.refused_to]
         packets = [Packet(aid, self.sources[row], mark=self.section.mark) for aid in aids]
         with contextlib.suppress(PlatformError):  # the kernel does not say: as before
             refused = self.network.refused(packets)
@@ -297,11 +310,15 @@ class Steering:
             self._waiting.pop(row, None)
         return row not in self._waiting
 
-    def lose_uplink(self, row: int) -> None:
-        """An uplink is down: the kernel has deleted its routes, or does so now.
+    def lose_uplink(self, row: int, *, is_up: bool = False) -> None:
+        """An uplink has lost its carrier, or is down: then the kernel deletes its routes.
 
         ``go_on`` adds those of AIDs that are on the device of noid.
         """
+        if is_up:
+            before = self.uplinks.get(row, NO_UPLINK)
+            self.uplinks[row] = before._replace(flags=before.flags & ~SENDS)
+            return
         self.uplinks[row] = NO_UPLINK
         self._waiting[row] = self._routes_of_row(row)
 

@@ -49,7 +49,7 @@ class TunPlane(SlowPath):
         self.wanted = {}
         self.led_elsewhere: set[Locator] = set()
         self.is_led_elsewhere = False
-        self.inquiries = Inquiries(self._look_up)
+        self.inquiries = Inquiries(self._look_up_some)
         self.default_sources = DefaultSources(
             self.not_left,
             self.rewriter.by_aids,
@@ -112,6 +112,10 @@ class TunPlane(SlowPath):
     def _source_of(self, aid: Locator) -> Locator | None:
         route = self.wanted.get(aid)
         return None if route is None else route.source
+
+    def _look_up_some(self, aids: Iterable[Locator]) -> None:
+        for aid in aids:
+            self._look_up(aid)
 
     def _look_up(self, aid: Locator) -> None:
         if aid in self.led_elsewhere or aid in self.wanted:

@@ -131,8 +131,7 @@ class FlowTables(SlowPath):
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
         """Keeps an AID deliverable, or ends that; while it is kept, servers answer from there."""
         super().keep_address(aid, kept=kept)
-        row = self.steering.keep_source(aid, kept=kept)
-        if row:
+        if row := self.steering.keep_source(aid, kept=kept):
             asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def take_up(
@@ -160,23 +159,22 @@ class FlowTables(SlowPath):
         self.counts[PlaneCounter.PEERS_WITHOUT_ROOM] += len(fresh) - room
         self.unwatched.update(fresh[room:])
         self.watched.update(fresh)
-        self._add_peer_routes(flows)
+        self._add_peer_routes(flows, asks=False)
+        self.inquiries.add_all(flow.peer_aid for flow in flows)
 
-    def _add_peer_routes(self, flows: Iterable[Flow]) -> None:
+    def _add_peer_routes(self, flows: Iterable[Flow], *, asks: bool = True) -> None:
         """Routes packets to the peers of flows, and chooses the AID they speak to as the source."""
-        by_row: dict[int, list[Locator]] = {}
-        sources: dict[int, Locator] = {}
+        by_source: dict[tuple[int, Locator], list[Locator]] = {}
         for flow in flows:
-            row = self._home(flow)
-            if flow.aside or not row:
+            if flow.aside or not (row := self._home(flow)):
                 continue
-            by_row.setdefault(row, []).append(flow.peer_aid)
-            sources[row] = flow.local_aid
+            by_source.setdefault((row, flow.local_aid), []).append(flow.peer_aid)
             if self._speaks_for(flow):
                 self.uses.local_of[flow.peer_aid] = flow.local_aid
             self._remove_peer_route(self.uses.need_route(flow.local_label, (row, flow.peer_aid)))
-        fresh = [self.steering.add_peers(row, aids, sources[row]) for row, aids in by_row.items()]
-        aids = [aid for some in by_row.values() for aid in some if aid in self.watched]
+        add = self.steering.add_peers
+        fresh = [add(row, aids, one, asks=asks) for (row, one), aids in by_source.items()]
+        aids = [aid for some in by_source.values() for aid in some if aid in self.watched]
         self.steering.choose(dict(filter(None, map(self._choice, aids))))
         if any(fresh):
             self._refresh_soon()
@@ -231,7 +229,8 @@ class FlowTables(SlowPath):
 
     def _choice_of(self, aid: Locator, source: Locator | None) -> Choice | None:
         row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
-        return (aid, (row, source)) if source is not None and row else None
+        is_refused = (row, aid) in self.steering.refused_to
+        return (aid, (row, source)) if source is not None and row and not is_refused else None
 
     def _choose(self, aid: Locator) -> None:
         self._put_choice(aid, self._choice(aid))
@@ -262,12 +261,12 @@ class FlowTables(SlowPath):
         """Looks up again how the host sends to the peers in these prefixes, if it does."""
         self.inquiries.add(prefixes, self.watched)
 
-    def _look_up(self, aid: Locator) -> None:
-        if aid in self.watched:
+    def _look_up(self, aids: Sequence[Locator]) -> None:
+        if self.steering.look_again(aids):
+            self._refresh_soon()
+        for aid in filter(self.watched.__contains__, aids):
             default = self._default_source(aid)  # and whether an uplink leads there
             self._put_choice(aid, self._choice_of(aid, self._local_of(aid) or default))
-            if self.steering.look_again(aid):
-                self._refresh_soon()
 
     def remove(self, local_label: int) -> None:
         """Removes a flow."""
@@ -323,6 +322,8 @@ class FlowTables(SlowPath):
 
     def _take_uplink(self, row: int, uplink: Uplink) -> None:
         """Uses an uplink as it is now. Packets appear on it once all its routes are there."""
+        if uplink.flags & ~self.steering.uplinks.get(row, NO_UPLINK).flags & SENDS:
+            self.inquiries.add_all(self.steering.peers.get(row, ()))
         if self.steering.set_uplink(row, uplink):
             self._put_row(row, uplink)
             return

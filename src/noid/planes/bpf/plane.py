@@ -309,8 +309,8 @@ class BpfPlane(FlowTables):
         """Sends nothing by a device that has lost its carrier, or has gone down; at once."""
         for row, uplink in self.rows.lose(index, RECEIVES * is_up).items():
             self._put_row(row, uplink)
+            self.steering.lose_uplink(row, is_up=is_up)
             if not is_up:
-                self.steering.lose_uplink(row)
                 asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
