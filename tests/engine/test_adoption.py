@@ -164,15 +164,21 @@ def test_what_an_earlier_version_kept_of_a_context_is_taken_up() -> None:
     assert network.a.context.path is Path.STEADY
 
 
-def test_a_packet_that_was_lost_before_the_peer_named_another_pair_is_sent_again() -> None:
-    """The peer may do so before the restored context knows what was unanswered."""
-    network, lost = established(), packet(A1, B1, b"lost")
+def moved_by_the_peer() -> Network:
+    """A is restored after a failure, and uses the second pair since b has named it."""
+    network = established()
     memory = memory_of(network.a)
     network.kill_provider(1)
     restart(network, network.a, memory)
     network.give(network.b, UnansweredPacket(network.b.context.local_label, b"", SECOND))
     while network.a.context.pair != (A2, B2):
         network.run(MILLISECOND)
+    return network
+
+
+def test_a_packet_that_was_lost_before_the_peer_named_another_pair_is_sent_again() -> None:
+    """The peer may do so before the restored context knows what was unanswered."""
+    network, lost = moved_by_the_peer(), packet(A1, B1, b"lost")
     context = network.a.context
     report = UnansweredPacket(context.local_label, lost, 2 * SECOND)
     outputs = network.give(network.a, report)
@@ -185,3 +191,18 @@ def test_a_packet_that_was_lost_before_the_peer_named_another_pair_is_sent_again
     network.run(SECOND)
     network.give(network.a, report)
     assert network.a.context.path is Path.ASKING, "by now it does"
+
+
+def test_a_silence_of_minutes_before_a_pair_was_used_does_not_hide_its_failure() -> None:
+    network, lost = moved_by_the_peer(), packet(A1, B1, b"lost")
+    network.kill_provider(2)
+    context, began_ns = network.a.context, network.now_ns
+    network.a.outputs.clear()
+    while context.path is Path.STEADY and network.now_ns < began_ns + MINUTE:
+        silent_ns = 10 * MINUTE + network.now_ns - began_ns
+        network.give(network.a, UnansweredPacket(context.local_label, lost, silent_ns))
+        network.run(SECOND // 10)
+    assert context.path is Path.ASKING
+    assert network.now_ns <= began_ns + 2 * SECOND
+    sent = [one for one in network.a.outputs if isinstance(one, SendAgain)]
+    assert sum(one.silent_ns > 0 for one in sent) == 1, "the plane lists all connections for that"

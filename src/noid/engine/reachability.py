@@ -16,6 +16,7 @@ from noid.constants import (
     PLAIN_SILENCE_MAX,
     QUESTION_LASTS,
     REPEATED_PIGGYBACK_TIME,
+    SECOND,
     UNPROVEN_TIME,
 )
 from noid.counters import Drop
@@ -61,7 +62,9 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
         if _is_usual(context, event):
             return
         if _was_sent_before(context, event, core.now_ns):
-            repeat(core, context, repeatable(event.packet), silent_ns=event.silent_ns)
+            is_first = core.hints.take((context.local_label, Cue.SUSPICION), core.now_ns)
+            silent_ns = event.silent_ns if is_first else 0
+            repeat(core, context, repeatable(event.packet), silent_ns=silent_ns)
             return
         if data_loss.is_lost(core, context, event):
             history = context.history_of(context.pair)
@@ -92,7 +95,7 @@ def _was_sent_before(context: Context, event: UnansweredPacket, now_ns: int) -> 
     So it is if the peer has named another pair before a restored context knew of the silence.
     """
     used_ns = context.history_of(context.pair).used_ns
-    return used_ns > 0 and event.silent_ns > 2 * (now_ns - used_ns)
+    return used_ns > 0 and now_ns - used_ns < min(event.silent_ns // 2, SECOND)
 
 
 def on_long_lost(core: Core, event: LongPacketLost) -> None:
