@@ -244,7 +244,7 @@ class Network:
         self.checks = [one for one in self.checks if one not in due]
         for _, station, check in due:
             if station.datapath.received_ns(check.local_label) > check.since_ns:
-                self.give(station, DataHasCome(check.local_label, check.since_ns))
+                self.give(station, DataHasCome(check.local_label, check.since_ns, check.by_peer))
 
     def arrive(self, packet: bytes) -> None:
         """A packet reaches the host that has its destination, if its pair works."""

@@ -189,7 +189,8 @@ def asks_about_data(network: Network) -> bool:
     asked = encode_packet(message, A1, B1, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
     outputs = network.give(network.b, ControlMessageReceived(A1, B1, True, asked))
     since_ns = network.now_ns - DATA_ASKED_TIME
-    looks = CheckData(network.b.context.local_label, since_ns, DATA_ASKED_WAIT) in outputs
+    label = network.b.context.local_label
+    looks = CheckData(label, since_ns, DATA_ASKED_WAIT, by_peer=True) in outputs
     _, answer = sent_by(network.b, Code.UA)[-1]
     assert bool(answer.flags & Flag.DATA_ASKED) is looks
     return looks
@@ -215,8 +216,8 @@ def test_a_host_says_that_data_comes_and_this_shows_no_interval() -> None:
     network = established()
     label = network.b.context.local_label
     network.a.outputs.clear()
-    network.give(network.b, DataHasCome(label, 0))
-    network.give(network.b, DataHasCome(label + 1, 0))
+    network.give(network.b, DataHasCome(label, 0, by_peer=True))
+    network.give(network.b, DataHasCome(label + 1, 0, by_peer=True))
     network.run(SECOND)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
     assert message.flags == Flag.DATA_ASKED
@@ -383,3 +384,23 @@ def test_keepalives_prove_that_data_passes() -> None:
         network.run(20 * MILLISECOND)
     assert network.a.context.pair == (A1, B1)
     assert network.a.context.flow().transmits
+
+
+def test_a_host_that_has_looked_for_itself_says_nothing_once_another_pair_is_in_use() -> None:
+    network = established()
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.kill_provider(2)
+    label, lost = network.a.context.local_label, packet(A1, B1, b"lost")
+    network.give(network.a, UnansweredPacket(label, lost, SECOND // 10))
+    while not network.checks:
+        network.run(MILLISECOND)
+    ((_, _, look),) = network.checks
+    network.checks.clear()
+    network.dead.clear()
+    network.kill_provider(1)
+    while network.a.context.search is not None:
+        network.run(MILLISECOND)
+    assert network.a.context.pair == (A2, B2)
+    outputs = network.give(network.a, DataHasCome(label, look.since_ns, look.by_peer))
+    assert outputs == [], "b would take it for data that has come over its pair"

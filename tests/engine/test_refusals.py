@@ -409,7 +409,7 @@ def test_data_with_an_unknown_label_for_another_host_is_not_answered() -> None:
         UnansweredPacket(1, packet(A1, B1), SECOND),
         SourceMoved(1, B2, True),
         IdleChecked(1, 0, False),
-        DataHasCome(1, 0),
+        DataHasCome(1, 0, by_peer=True),
         PacketHeld(1, packet(B1, A1), B1),
     ],
 )

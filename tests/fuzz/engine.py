@@ -298,7 +298,7 @@ def idleness_is_checked(choices: Choices, arena: Arena, station: Station) -> Inp
 
 
 def data_has_come(choices: Choices, arena: Arena, station: Station) -> Input:
-    return DataHasCome(any_label(choices, station), 0)
+    return DataHasCome(any_label(choices, station), 0, choices.flag())
 
 
 def time_passes(choices: Choices, arena: Arena, station: Station) -> Input:

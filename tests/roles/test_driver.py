@@ -56,7 +56,7 @@ def test_a_peer_that_asks_about_data_does_not_wait_for_the_list_of_connections(
         one = Recorded(station)
         one.carry_out(CheckIdle(label))
         one.carry_out(CheckData(label, NEVER, 0))  # none has come since then
-        one.carry_out(CheckData(label, -1, DATA_ASKED_WAIT))
+        one.carry_out(CheckData(label, -1, DATA_ASKED_WAIT, by_peer=True))
         try:
             asked = await asyncio.wait_for(one.told.get(), 10)
         finally:
@@ -65,5 +65,5 @@ def test_a_peer_that_asks_about_data_does_not_wait_for_the_list_of_connections(
 
     received_ns = station.datapath.received_ns(label)
     asked, idle = asyncio.run(run())
-    assert asked == DataHasCome(label, -1)
+    assert asked == DataHasCome(label, -1, by_peer=True)
     assert idle == IdleChecked(label, received_ns, in_use=False), "that one did ask the kernel"

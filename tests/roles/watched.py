@@ -185,7 +185,7 @@ class Hosts(Network):
 
     def _check_data(self, station: Station, check: CheckData) -> None:
         if station.datapath.received_ns(check.local_label) > check.since_ns:
-            self.give(station, DataHasCome(check.local_label, check.since_ns))
+            self.give(station, DataHasCome(check.local_label, check.since_ns, check.by_peer))
 
     def put(self, packet: bytes) -> None:
         """A packet onto the wire, unless it is lost; none overtakes another one."""

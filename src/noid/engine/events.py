@@ -106,10 +106,12 @@ class DataHasCome:
     Attributes:
         local_label: which context.
         since_ns: since when, as the order says.
+        by_peer: the peer has asked, as the order says.
     """
 
     local_label: int
     since_ns: int
+    by_peer: bool = False
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -262,11 +264,13 @@ class CheckData:
         local_label: which context.
         since_ns: since when.
         wait_ns: how long to wait before that.
+        by_peer: the peer has asked; otherwise this host needs to know.
     """
 
     local_label: int
     since_ns: int
     wait_ns: int
+    by_peer: bool = False
 
 
 @dataclass(slots=True, unsafe_hash=True)

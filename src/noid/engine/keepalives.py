@@ -47,7 +47,7 @@ def on_data_asked(core: Core, context: Context) -> bool:
     if not context.is_settled or not core.hints.take(asked, core.now_ns):
         return False
     since_ns = core.now_ns - DATA_ASKED_TIME
-    core.emit(CheckData(context.local_label, since_ns, DATA_ASKED_WAIT))
+    core.emit(CheckData(context.local_label, since_ns, DATA_ASKED_WAIT, by_peer=True))
     return True
 
 
@@ -60,9 +60,11 @@ def on_data_has_come(core: Core, event: DataHasCome) -> None:
     if context is None or not context.is_settled:
         return
     one = context.search
-    if one is None or event.since_ns != one.asked_ns:
+    if event.by_peer:
         _send(core, context, Flag.DATA_ASKED)
-    elif context.path in (Path.DOUBTING, Path.SEARCHING) and not one.told_by_peer:
+    elif one is None or one.told_by_peer or event.since_ns != one.asked_ns:
+        return  # it is about an earlier search, or says nothing about this one
+    elif context.path in (Path.DOUBTING, Path.SEARCHING):
         stay(core, context, Cue.THIS_ANSWERS)
         learn(core, context, alarms=1)
         core.install(context)

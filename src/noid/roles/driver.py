@@ -159,7 +159,7 @@ class EngineDriver:
             return
         await asyncio.sleep(check.wait_ns / 1e9)
         if self.plane.received_ns(check.local_label) > check.since_ns:
-            self.handle(DataHasCome(check.local_label, check.since_ns))
+            self.handle(DataHasCome(check.local_label, check.since_ns, check.by_peer))
 
     async def _check_idle(self, label: int) -> None:
         """Tells when a context last received something, and whether a program needs it [D19]."""

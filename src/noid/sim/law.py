@@ -193,7 +193,7 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
         case Trigger.IDLE_CHECKED:
             node.give(IdleChecked(label, node.now_ns, in_use=False))
         case Trigger.DATA_HAS_COME:
-            node.give(DataHasCome(label, 0))
+            node.give(DataHasCome(label, 0, by_peer=True))
         case Trigger.LOCATORS_CHANGED:
             node.give(LocatorsChanged(node.locators[:1]))
         case Trigger.CONTEXT_FOUND:

@@ -342,7 +342,8 @@ class Node:
 
     def _check_data(self, incarnation: int, check: CheckData) -> None:
         if self.datapath.received_ns(check.local_label) > check.since_ns:
-            self._offer(incarnation, lambda: DataHasCome(check.local_label, check.since_ns))
+            come = DataHasCome(check.local_label, check.since_ns, check.by_peer)
+            self._offer(incarnation, lambda: come)
 
     def _offer(self, incarnation: int, make: Callable[[], Input]) -> None:
         """Gives the engine what the shell has found, once the host is awake."""
