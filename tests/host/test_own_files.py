@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,22 @@ def of_another_user(path: Path, _: Path) -> None:
     os.chown(path, NOBODY, NOBODY)
 
 
-@pytest.mark.parametrize("prepare", [symbolic_link, dangling_link, hard_link, of_another_user])
+def pipe_of_another_user(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize(
+    "prepare", [symbolic_link, dangling_link, hard_link, of_another_user, pipe_of_another_user]
+)
 def test_what_another_user_has_prepared_is_refused(
     tmp_path: Path, prepare: Callable[[Path, Path], None]
 ) -> None:
     victim, path = tmp_path / "victim", tmp_path / "noid.pcapng"
     victim.write_bytes(BEFORE)
     prepare(path, victim)
-    with pytest.raises(OSError, match=r"symbolic link|hard links|user 65534 owns it"):
+    with pytest.raises(OSError, match=r"symbolic link|hard links|user 65534 owns it|no program reads"):
         open_own(path)
     assert victim.read_bytes() == BEFORE
     assert not victim.with_name("absent").exists()
@@ -59,3 +68,17 @@ def test_a_device_is_written(tmp_path: Path) -> None:
         pytest.skip("devices belong to root")
     with open_own(Path(os.devnull)) as file:
         file.write(b"anything")
+
+
+def test_a_pipe_of_ones_own_that_is_read_gets_all_although_its_reader_is_slow(
+    tmp_path: Path,
+) -> None:
+    path, text = tmp_path / "pipe", bytes(1 << 20)
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    with ThreadPoolExecutor() as pool, os.fdopen(reader, "rb") as end:
+        with open_own(path) as file:
+            read = pool.submit(end.read)
+            file.write(text)
+        assert read.result() == text
