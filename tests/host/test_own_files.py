@@ -48,7 +48,8 @@ def test_what_another_user_has_prepared_is_refused(
     victim, path = tmp_path / "victim", tmp_path / "noid.pcapng"
     victim.write_bytes(BEFORE)
     prepare(path, victim)
-    with pytest.raises(OSError, match=r"symbolic link|hard links|user 65534 owns it|no program reads"):
+    refusals = r"symbolic link|hard links|user 65534 owns it|no program reads"
+    with pytest.raises(OSError, match=refusals):
         open_own(path)
     assert victim.read_bytes() == BEFORE
     assert not victim.with_name("absent").exists()

@@ -6,9 +6,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from noid.host.socket_diag import Stalled, stalled_connections
 from noid.lab import nft
 from noid.locators import format_locator
+from noid.planes.bpf import stalled as module
 from noid.planes.bpf.stalled import OUTAGE_MIN
 from tests.dns.conftest import ip
 from tests.planes.keeping import AID, PEER, Kept, flow_to_peer, keeping
@@ -84,5 +87,26 @@ def test_every_connection_of_a_flow_sends_again_after_a_long_outage(pins: Path) 
             await until(lambda: max(map(doublings, some)) < EXPIRIES - 1)
             with connecting:
                 assert connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+    keeping(pins, scenario)
+
+
+def test_a_look_that_fails_is_not_the_last_one(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[None] = []
+
+    def look() -> list[Stalled]:
+        looks.append(None)
+        raise ValueError("what the kernel says cannot be read")
+
+    monkeypatch.setattr(module, "stalled_connections", look)
+
+    async def scenario(kept: Kept) -> None:
+        label = flow_to_peer().local_label
+
+        def looks_again() -> bool:
+            kept.plane.send_again(label, b"", OUTAGE_MIN)
+            return len(looks) > 1
+
+        await until(looks_again)
 
     keeping(pins, scenario)

@@ -72,18 +72,20 @@ class StalledConnections:
 
     async def _revive_all(self) -> None:
         took_s = 0.0
-        while self._aids:
-            await asyncio.sleep(max(PEER_SWITCHES_S, RESTS * took_s))
-            aids, self._aids = self._aids, set()
-            began_s = time.monotonic()
-            with self._counted(PlaneCounter.QUERIES_REFUSED):
-                every = await asyncio.to_thread(stalled_connections)
-                mine = (one for one in every if one.local + one.peer in aids)
-                for one in islice(mine, REVIVED_MAX):
-                    self._revive(one)
-                    await asyncio.sleep(0)
-            took_s = time.monotonic() - began_s
-        self._task = None
+        try:
+            while self._aids:
+                await asyncio.sleep(max(PEER_SWITCHES_S, RESTS * took_s))
+                aids, self._aids = self._aids, set()
+                began_s = time.monotonic()
+                with self._counted(PlaneCounter.QUERIES_REFUSED):
+                    every = await asyncio.to_thread(stalled_connections)
+                    mine = (one for one in every if one.local + one.peer in aids)
+                    for one in islice(mine, REVIVED_MAX):
+                        self._revive(one)
+                        await asyncio.sleep(0)
+                took_s = time.monotonic() - began_s
+        finally:
+            self._task = None
 
     def _revive(self, one: Stalled) -> None:
         """Delivers the error as often as the timer has doubled."""
