@@ -100,4 +100,4 @@ def test_check_lists_no_directory_that_has_no_place(
     monkeypatch.chdir(directory)
     assert main(["check", str(config), "--json"]) == 1
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
-    assert problem["reason"] == "'' is not an absolute path"
+    assert problem["reason"] == "is empty"
