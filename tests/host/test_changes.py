@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from noid.host.changes import (
     ADDRESS_OCTETS,
-    EVERYWHERE,
     FAR_AWAY_BITS,
     PREFIXES_MAX,
     Changes,
@@ -38,7 +37,7 @@ from noid.host.messages import (
     RTA_TABLE,
     UNICAST,
 )
-from noid.host.routes import DeletedRoute, Prefix
+from noid.host.routes import EVERYWHERE, DeletedRoute, Prefix
 from noid.locators import Locator, parse_locator
 
 PEER, GATEWAY = parse_locator("2001:db8::1"), parse_locator("fe80::1")

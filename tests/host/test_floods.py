@@ -2,15 +2,18 @@
 """What others send takes no room from the packets that BFD and echo requests wait for."""
 
 import contextlib
+import os
 import select
 import socket
 import subprocess
+from collections.abc import Iterable
 
 import pytest
 
 from noid.host.bfd_socket import ON_LINK, BfdSocket, Reach, beyond
-from noid.host.changes import NetworkChanges
+from noid.host.changes import READS_MAX, NetworkChanges
 from noid.host.echo import REPLY, Echo
+from noid.host.routes import EVERYWHERE
 from noid.lab.waiting import wait_for
 from noid.locators import parse_locator
 from tests.dns.conftest import in_network_namespace
@@ -18,6 +21,8 @@ from tests.dns.conftest import in_network_namespace
 ROUTER, OTHER = "::1", "2001:db8::7"
 FLOOD = 5_000
 """More than the buffer of a socket holds."""
+ROUTES, SMALL_BUFFER_OCTETS = 3_000, 1 << 18
+"""More messages about routes than such a buffer holds, which are more than one reading takes."""
 GOOD = bytes(24)
 SETTLED_MS = 200
 """Without a message of the kernel, what a new device causes is over."""
@@ -96,3 +101,27 @@ def test_the_kernel_is_not_asked_about_neighbours_where_none_matters() -> None:
             assert changes.read().matters
 
     in_network_namespace(run)
+
+
+def test_after_lost_messages_about_routes_every_peer_may_be_concerned() -> None:
+    """While messages wait, the kernel drops further ones, and does not say so again."""
+
+    def run() -> None:
+        prepare()
+        with contextlib.closing(NetworkChanges(None)) as changes:
+            with socket.socket(fileno=os.dup(changes.fileno())) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_OCTETS)
+            change_routes("add", range(ROUTES))
+            first, *others = (changes.read() for _ in range(ROUTES // READS_MAX))
+            assert (first.overflows, first.matters) == (1, True)
+            assert EVERYWHERE not in first.prefixes, "some still wait"
+            assert [EVERYWHERE in one.prefixes for one in others].count(True) == 1
+            assert not any(one.overflows for one in others)
+
+    in_network_namespace(run)
+
+
+def change_routes(word: str, numbers: Iterable[int]) -> None:
+    lines = (f"route {word} unreachable 2001:db8:7:{one:x}::/64" for one in numbers)
+    batch = ["ip", "-6", "-batch", "-"]
+    subprocess.run(batch, input="\n".join(lines), text=True, check=True)

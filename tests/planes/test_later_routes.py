@@ -2,6 +2,7 @@
 """Routes of others to the prefix of a peer that come and go later, such as those of a VPN."""
 
 import asyncio
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.host.routes import Prefix
 from noid.locators import Locator, format_locator, parse_locator
@@ -108,6 +110,29 @@ def test_the_peer_of_a_context_that_is_made_later_is_refused_too(pins: Path) -> 
         kept.plane.remove(flow.local_label)
         kept.plane.unwatch(flow.peer_aid)
         assert not _has_route(kept, flow.peer_aid)
+
+    keeping(pins, scenario)
+
+
+def test_a_refusal_that_is_lost_in_a_flood_of_messages_is_found(pins: Path) -> None:
+    def flood(last: str) -> None:
+        words = [f"route {word} 2001:db8:9::/48 dev up2" for word in ("add", "del")] * 500
+        batch = ["ip", "-6", "-batch", "-"]
+        subprocess.run(batch, input="\n".join([*words, last]), text=True, check=True)
+
+    async def scenario(kept: Kept) -> None:
+        ip("-6 route add default dev up1")
+        before = routes(kept)
+        with socket.socket(fileno=os.dup(kept.watching.changes.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        counts = kept.plane.counts
+        flood(f"route add blackhole {format_locator(PEER)}")
+        await until(lambda: are_refused(True))
+        await until(lambda: not any(routes(kept).values()))
+        assert (first := counts[PlaneCounter.NETLINK_OVERFLOWS])
+        flood(f"route del blackhole {format_locator(PEER)}")
+        await until(lambda: routes(kept) == before)
+        assert counts[PlaneCounter.NETLINK_OVERFLOWS] > first
 
     keeping(pins, scenario)
 

@@ -39,8 +39,8 @@ from noid.host.messages import (
     number_in,
     spans,
 )
-from noid.host.routes import DeletedRoute, Prefix
-from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
+from noid.host.routes import EVERYWHERE, DeletedRoute, Prefix
+from noid.locators import LOCATOR_OCTETS, Locator
 
 GROUPS: Final = 0x1 | 0x8 | 0x100 | 0x400 | 0x40000
 """RTMGRP_LINK, _TC, _IPV6_IFADDR, _IPV6_ROUTE, and RTNLGRP_IPV6_RULE (rtnetlink.h)."""
@@ -56,7 +56,6 @@ FAR_AWAY_BITS: Final = 16
 """Maximum prefix length of a route to the Internet."""
 PREFIXES_MAX: Final = 64
 """Prefixes of one reading; if more change, every peer may be concerned."""
-EVERYWHERE: Final = Prefix(parse_locator("::"), 0)
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class Changes:
         unaddressed: addresses that were deleted. The kernel takes them out of the routes that have
             them as the source, and sends no message about that.
         prefixes: where routes to prefixes, or to single addresses in the main table, or routes that
-            refuse packets in any table, came or went.
+            refuse packets in any table, came or went; everywhere after messages were lost.
         overflows: how often the kernel had more messages than the socket could hold.
     """
 
@@ -94,6 +93,7 @@ class NetworkChanges:
 
     def __init__(self, neighbour: Locator | None) -> None:
         self._neighbour = neighbour
+        self._has_lost = False
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         try:
             self._socket.setblocking(False)
@@ -119,9 +119,12 @@ class NetworkChanges:
             try:
                 data = self._socket.recv(READ_OCTETS)
             except BlockingIOError:
+                # The kernel drops messages until none waits, and says so before that, once.
+                if self._has_lost:
+                    found.matters, found.prefixes, self._has_lost = True, {EVERYWHERE}, False
                 break
             except OSError:
-                found.matters = True
+                found.matters = self._has_lost = True
                 found.overflows += 1
                 continue
             take(data, found, self._neighbour)
