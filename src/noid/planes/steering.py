@@ -164,7 +164,7 @@ class Steering:
             self.refused_to.discard((row, aid))
             self.peers[row].discard(aid)
             if not self.peers[row]:
-                del self.peers[row]
+                del self.peers[row], self.sources[row]
 
     def look_again(self, aids: Sequence[Locator]) -> bool:
         """Removes the routes to peers to which the host refuses packets now, and adds the others.
