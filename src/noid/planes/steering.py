@@ -208,8 +208,9 @@ class Steering:
             Whether anything is other than before.
         """
         fresh = {aid: one for aid, one in choices.items() if self.new.get(aid) != one}
-        for aid in fresh.keys() - self.new.keys():
-            self.led(aid, True)
+        for aid in fresh:
+            if aid not in self.new:  # a difference of the keys would go through all peers
+                self.led(aid, True)
         self.new |= fresh
         for aid in self.narrow.keys() & fresh.keys():
             del self.narrow[aid]
