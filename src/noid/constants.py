@@ -130,6 +130,8 @@ DATA_ASKED_TIME: Final = 150 * MILLISECOND
 """A host that is asked whether data has come says so if some has come since so long before."""
 DATA_ASKED_WAIT: Final = 50 * MILLISECOND
 """Before it says so it waits this long, because a packet may be slower than the question."""
+LOOK_TIME: Final = 5 * MILLISECOND
+"""How long it may take until the data plane has said whether data has come."""
 EMPTY_OCTETS: Final = 4
 """Of such a packet, after the IPv6 header: fewer than any ULP's header has, so that stacks discard
 it."""

@@ -9,12 +9,25 @@ Not guaranteed: that silence is noticed sooner while data is forged from the loc
 
 import pytest
 
-from noid.constants import FOLLOW_REST, MILLISECOND, SECOND, UNPROVEN_REST, UNPROVEN_TIME
+from noid.constants import FOLLOW_REST, LOOK_TIME, MILLISECOND, SECOND, UNPROVEN_REST, UNPROVEN_TIME
+from noid.engine.events import CheckData, Input, Output
 from noid.engine.history import Pair
+from noid.engine.state import Path
 from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire import ipv6
-from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, DELAY_NS, Network, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    DELAY_NS,
+    Network,
+    Station,
+    established,
+    packet,
+)
 
 PERIOD_NS = 4 * MILLISECOND
 """Less than any T."""
@@ -118,6 +131,27 @@ def test_a_false_suspicion_does_not_end_a_pair_with_data_while_the_peer_is_stopp
     assert network.a.context.search is None
     assert network.a.context.pair == (A2, B2)
     assert len(network.b.delivered) - arrived >= 2 * SECOND // gap_ns - 1, "none is lost"
+
+
+@pytest.mark.parametrize("delay_ns", [DELAY_NS, 15 * DELAY_NS])
+def test_the_data_plane_has_time_to_say_whether_data_has_come(delay_ns: int) -> None:
+    network = moved_to_a_stopped_peer(delay_ns)
+    give, context = network.give, network.a.context
+    looks: list[tuple[int, int]] = []
+
+    def noted(station: Station, event: Input) -> list[Output]:
+        outputs = give(station, event)
+        for one in outputs:
+            if isinstance(one, CheckData) and context.search is not None:
+                looks.append((network.now_ns + one.wait_ns, context.search.ask_at_ns))
+        return outputs
+
+    network.give = noted  # type: ignore[method-assign] # to see what it returns
+    network.give(network.a, UnansweredPacket(context.local_label, packet(A1, B1), SECOND // 10))
+    network.run(2 * SECOND)
+    ((at_ns, until_ns),) = looks
+    assert until_ns - at_ns >= LOOK_TIME
+    assert context.path is Path.SEARCHING
 
 
 def test_a_pair_with_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:

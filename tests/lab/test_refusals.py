@@ -172,7 +172,7 @@ def test_a_second_noid_with_the_same_device_leaves_the_first_alone(
     ("edit", "expected"),
     [
         (("a.sock", "dns"), "set control.socket"),
-        (("a.sock", "x" * 110), "set control.socket"),
+        (("a.sock", "x" * 110), "control.socket: has more than 107 octets"),
         (("a-state", "a.toml/state"), "set state.directory to a directory that can be written"),
     ],
     ids=["socket is a directory", "socket path too long", "state under a file"],

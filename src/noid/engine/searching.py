@@ -16,8 +16,8 @@ from noid.constants import (
     ASKS_AFTER_ALARM,
     ASKS_APART,
     CYCLE_TIME,
-    DATA_ASKED_WAIT,
     FOLLOW_INTERVAL,
+    LOOK_TIME,
     NEVER,
     PROBE_INTERVAL,
     PROBES_PER_ROUND_MAX,
@@ -242,8 +242,9 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
     elif not one.is_checked:
         # No pair answers. The round trip may be longer than measured, or the peer's daemon stopped.
         one.is_silent = one.is_checked = True
-        one.ask_at_ns = max(one.started_ns + SILENCE_UNMEASURED, core.now_ns + DATA_ASKED_WAIT)
-        core.emit(CheckData(context.local_label, one.asked_ns, one.ask_at_ns - core.now_ns))
+        one.ask_at_ns = max(one.started_ns + SILENCE_UNMEASURED, core.now_ns + 2 * LOOK_TIME)
+        wait_ns = one.ask_at_ns - core.now_ns - LOOK_TIME
+        core.emit(CheckData(context.local_label, one.asked_ns, wait_ns))
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
         one.ask_at_ns = NEVER
