@@ -72,7 +72,7 @@ class Conversation:
         Raises:
             PlatformError: it does not come back in time.
         """
-        line = self._say(octets)
+        line = self.say(octets)
         wait_for(f"{self.host} hears its own words again", lambda: self._hears(line), timeout_s)
 
     def echoes_at_last(self, *, timeout_s: float = ECHO_TIMEOUT_S) -> None:
@@ -90,7 +90,8 @@ class Conversation:
 
         wait_for(f"{self.host} hears its own words again", one_comes_back, timeout_s)
 
-    def _say(self, octets: int) -> bytes:
+    def say(self, octets: int = 0) -> bytes:
+        """Says a line that was never said, and returns it."""
         line = f"word {next(self._numbers)} of {self.host} ".encode()
         line = line.ljust(octets - 1, b".") + b"\n"
         assert self._popen.stdin is not None, "we asked for a pipe"

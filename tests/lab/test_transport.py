@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What programs send each other is carried by a context, and goes on when a provider dies."""
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.config import PlaneSection
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
@@ -209,6 +212,25 @@ def test_a_tcp_connection_outlives_the_address_it_was_made_with(
             assert _pair(forgetful, client)[0] == locators(client)[1]
         finally:
             forgetful.run(client, ["ip", "addr", "add", *address, "nodad"])
+
+
+@both_roles
+def test_a_connection_returns_to_the_context_when_its_route_is_restored(
+    forgetful: Lab, client: str
+) -> None:
+    establish_context(forgetful, client)
+    with tcp(forgetful, client) as conversation:
+        conversation.echoes()
+        pid = int(forgetful.status(client)["pid"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for row in range(3):  # the peers that have no source yet, and those of each uplink
+                table = str(PlaneSection().table + row)
+                forgetful.run(client, ["ip", "-6", "route", "flush", "table", table])
+            conversation.say()  # its connection remembers the route of the host
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await_carried(forgetful, conversation)
 
 
 @both_roles

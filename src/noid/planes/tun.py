@@ -99,6 +99,7 @@ class TunPlane(SlowPath):
 
     def _restore(self, lost: Sequence[PeerRoute]) -> None:
         self._add(lost)
+        self._refresh_soon(lost)
         self.has_restored("routes", (f"table {route.table}" for route in lost))
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
@@ -201,7 +202,10 @@ class TunPlane(SlowPath):
         self.wanted[aid] = route
         self._add([route])
         self.led(aid, True)
-        if self.refresh is None:
+        self._refresh_soon([route])
+
+    def _refresh_soon(self, added: Sequence[PeerRoute]) -> None:
+        if added and self.refresh is None:
             self.refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
