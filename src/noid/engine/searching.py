@@ -247,8 +247,7 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         core.emit(CheckData(context.local_label, one.asked_ns, wait_ns))
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
-        one.ask_at_ns = NEVER
-        one.wanted_ns = core.now_ns
+        one.ask_at_ns, one.wanted_ns = NEVER, core.now_ns
         if not one.untried:
             one.batch_at_ns = min(one.batch_at_ns, core.now_ns + PROBE_INTERVAL)
         one.cycle_ns = 0  # probes that began in doubt do not show what a firewall drops
