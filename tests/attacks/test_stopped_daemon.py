@@ -3,7 +3,7 @@
 
 Attacker: off the path, with any source. It makes the answers of the daemon come seconds late, so
 that later silence would look usual, and waits for a failure. Guaranteed: the failure interrupts the
-conversation for a few seconds at most, since a late answer counts as 3 s; usually for less than one.
+conversation for a few seconds at most, since a late answer counts as 3 s; mostly for less than one.
 """
 
 import os
