@@ -16,7 +16,6 @@ import pytest
 
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from noid.lab.processes import read_records
 from noid.lab.topology import locators
 from tests.attacks.test_in_the_lab import RECOVERY_S, Stream
 from tests.lab.conftest import lab_machine
@@ -41,11 +40,6 @@ def lab(lab_machine: None) -> Iterator[Lab]:
         assert_no_errors(made)
 
 
-def daemon_of(lab: Lab, host: str) -> int:
-    """The process of noid on a host."""
-    return next(one.pid for one in read_records(lab.directory / "processes") if one.name == host)
-
-
 @pytest.mark.parametrize("host", ["a", "b"])
 def test_a_failure_after_the_daemon_stood_still_is_survived(lab: Lab, host: str) -> None:
     establish_context(lab)
@@ -54,7 +48,7 @@ def test_a_failure_after_the_daemon_stood_still_is_survived(lab: Lab, host: str)
     words += ["--label", str(context["local_label"])]
     flood = lab.spawn("core", [sys.executable, "-m", "noid.bench.assault", "flood", *words])
     lab.wait_for("the flood begins", lambda: "ready" in flood.output(), READY_S)
-    daemon = daemon_of(lab, f"noid-{host}")
+    daemon = int(lab.status(host)["pid"])
     with Stream(lab) as stream:
         os.kill(daemon, signal.SIGSTOP)
         try:
