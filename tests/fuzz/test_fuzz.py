@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Whatever the octets, nothing raises and nothing grows: each target of ``make fuzz``, in short."""
 
+import signal
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -76,6 +79,31 @@ def test_there_is_a_situation_for_every_state() -> None:
     assert any(one.search is not None for one in contexts)
     assert any(one.state is State.INIT_SENT and one.is_known_to_peer for one in contexts)
     assert any(one.is_settled and not one.peer_verified for one in contexts)
+
+
+LIMITED = """
+import time
+from tests.fuzz.limits import limited
+
+def spend(octets):
+    clock = getattr(time, octets.decode())
+    end = clock() + 0.5
+    while clock() < end:
+        if octets == b"monotonic":
+            time.sleep(0.05)
+
+limited(spend, 0.2)(b"%s")
+"""
+
+
+@pytest.mark.parametrize(("spent", "code"), [("process_time", -signal.SIGABRT), ("monotonic", 0)])
+def test_the_limit_of_an_input_is_processor_time(spent: str, code: int) -> None:
+    """An input that waits, for the processor of a busy machine for example, goes on."""
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED % spent], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == code
+    assert ("in spend" in run.stderr) is (code != 0)
 
 
 def test_every_target_is_run_here_too() -> None:
