@@ -4,7 +4,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import partial
 from typing import Final
 
 from noid.counters import UpstreamCounter
@@ -25,6 +26,7 @@ class Exchange:
         query: the query.
         schedule: the paths to try, and how long to wait after each.
         deadline_s: when it is given up, by the clock of the loop.
+        user: for whom it is; the users share the connections over TCP.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Exchange:
         query: Query,
         schedule: Iterator[tuple[Path, float]],
         deadline_s: float,
+        user: Hashable = None,
     ) -> None:
         self.ports = ports
+        self.user = user
         self.answered_by: Path | None = None
         self.query = query
         self.streams: set[asyncio.Task[None]] = set()
@@ -75,7 +79,7 @@ class Exchange:
             # TCP carries the whole response, and off-path hosts cannot inject into it.
             del self._tries[attempt.path]
             attempt.port.forget(attempt)
-            task = asyncio.create_task(self._over_stream(attempt.path))
+            task = self.ports.stream(self.user, partial(self._over_stream, attempt.path))
             self.streams.add(task)
             task.add_done_callback(self.streams.discard)
         else:

@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.queries import Query, disguised
 from noid.dns.responses import Echo, echo
 from noid.locators import Locator, format_locator
+from noid.shares.tenants import Tenants
 
 PORTS_MAX: Final = 64
 """The maximum of ports to one resolver from one source; more queries share them at random."""
@@ -102,6 +104,8 @@ class Ports:
     ) -> None:
         streams = max(1, sockets_max // STREAMS_SHARE)
         self.left = {socket.SOCK_STREAM: streams, socket.SOCK_DGRAM: sockets_max - streams}
+        self._streams: Tenants[asyncio.Task[None]] = Tenants()
+        self._streams_max = streams
         self.mark = mark
         self.counters = counters
         self.caseless: set[Server] = set()
@@ -133,6 +137,26 @@ class Ports:
         if port in ports:
             ports.remove(port)
 
+    def stream(self, user: Hashable, converse: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Starts a conversation over TCP; may end another one to make room.
+
+        A resolver may be slow to answer, as it waits for servers of others. At the limit the oldest
+        conversation of the user with the most is ended [D46].
+
+        Args:
+            user: for whom.
+            converse: opens one connection, and closes it.
+        """
+        ended = None
+        if self._streams.count >= self._streams_max:
+            ended = self._streams.oldest_of_largest(user)
+            self._streams.remove(ended)
+            ended.cancel()
+        task = asyncio.create_task(_converse_after(ended, converse))
+        self._streams.add(user, task, asyncio.get_running_loop().time())
+        task.add_done_callback(self._streams.remove)
+        return task
+
     def open(self, path: Path, kind: socket.SocketKind) -> tuple[socket.socket, Address]:
         """A socket for a path, and the address of the resolver for it; ``release`` closes it.
 
@@ -160,6 +184,15 @@ class Ports:
         """Closes a socket that ``open`` has opened."""
         connection.close()
         self.left[connection.type] += 1
+
+
+async def _converse_after(
+    ended: asyncio.Task[None] | None, converse: Callable[[], Awaitable[None]]
+) -> None:
+    """Converses once the socket of a conversation that was ended is closed."""
+    if ended is not None:
+        await asyncio.wait({ended})
+    await converse()
 
 
 class Port:

@@ -107,7 +107,8 @@ class Resolvers:
             return None
         self.counters[UpstreamCounter.ASKED] += 1
         schedule = self.race() if everywhere else self.schedule(only)
-        exchange = Exchange(self.ports, query, schedule, deadline_s or self.deadline_s())
+        user = claim.turns, claim.user
+        exchange = Exchange(self.ports, query, schedule, deadline_s or self.deadline_s(), user)
         self.exchanges.add(exchange)
         try:
             claim.turns.enter(exchange, claim.user, claim.lane)
