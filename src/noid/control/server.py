@@ -30,6 +30,8 @@ from noid.text import json_line
 
 CLIENTS_MAX = 32
 """The maximum of clients; one more gets an error and is closed."""
+REQUEST_S = 1.0
+"""How long a client may take for a request before it can be closed to make room for another."""
 BACKLOG = 100
 """The maximum of clients that wait to be accepted."""
 MONITOR_BACKLOG_MAX = 1000
@@ -55,6 +57,7 @@ class ControlServer:
         self.commands = commands
         self.requests = requests or {}
         self.clients: set[asyncio.StreamWriter] = set()
+        self._waited_for: dict[asyncio.StreamWriter, float] = {}
         self.monitors: dict[asyncio.Queue[bytes], asyncio.StreamWriter] = {}
         self.listener: PromptListener | None = None
         self._turn = asyncio.Lock()
@@ -159,7 +162,7 @@ class ControlServer:
         self.clients.add(writer)
         writer.write(owed)
         try:
-            if len(self.clients) > CLIENTS_MAX:
+            if len(self.clients) > CLIENTS_MAX and not self._make_room():
                 writer.write(msgspec.json.encode({"error": "too many clients"}) + b"\n")
             else:
                 await self._converse(reader, writer)
@@ -170,8 +173,25 @@ class ControlServer:
             self.clients.discard(writer)
             writer.close()
 
+    def _make_room(self) -> bool:
+        """Closes the client that has taken longest for a request; returns whether there is one."""
+        slowest = next(iter(self._waited_for), None)
+        if slowest is None or time.monotonic() - self._waited_for[slowest] < REQUEST_S:
+            return False
+        del self._waited_for[slowest]
+        self.clients.discard(slowest)
+        slowest.transport.abort()
+        return True
+
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        self._waited_for[writer] = time.monotonic()
+        try:
+            return await reader.readline()
+        finally:
+            self._waited_for.pop(writer, None)
+
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while octets := await reader.readline():
+        while octets := await self._request(reader, writer):
             try:
                 request = msgspec.json.decode(octets, type=dict[str, Any])
                 command = str(request["command"])
