@@ -18,6 +18,7 @@ from noid.control.server import ControlServer
 from noid.control.uplink_reports import change_event, switch_report, uplink_report
 from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
 from tests.engine.network import A1, A2, B1, B2
+from tests.test_text import HOSTILE
 
 SWITCH = Switch(100.0, B1, (A1, B1), (A2, B2), "nothing heard")
 CHANGE = Change(101.0, "up1", Health.UP, Health.DOWN, Reason.SILENT, 60.0)
@@ -64,6 +65,41 @@ def test_top_shows_uplinks_and_events_and_says_when_the_daemon_is_gone(tmp_path:
             await pilot.press("q")
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=list(map(ascii, HOSTILE)))
+def test_what_top_shows_is_escaped(tmp_path: Path, text: str) -> None:
+    """Names of uplinks, reasons, and what a daemon says that refuses."""
+    text = text.encode(errors="replace").decode()
+    answers: list[dict[str, Any]] = [{**paths(), "uplinks": [named(text)]}, {"error": text}]
+
+    async def hostile_history(_: dict[str, Any]) -> dict[str, Any]:
+        events = [{**one, "uplink": text, "why": text} for one in HISTORY]
+        return {"now": 110.0, "events": events}
+
+    async def play() -> None:
+        path = tmp_path / "noid.sock"
+        commands = {"paths": lambda: answers[0]}
+        server = ControlServer(path, commands, {"history": hostile_history})
+        await server.start()
+        app = Top(path)
+        async with app.run_test(size=(160, 40)) as pilot:
+            await pilot.pause()
+            shown = [str(one) for one in app.query_one(DataTable).get_row_at(0)]
+            shown += str(app.query_one("#events", Static).render()).splitlines()
+            answers.pop(0)
+            await app.refresh_now()
+            shown.append(str(app.query_one("#trouble", Static).render()))
+            assert len(shown) > len(COLUMNS) + len(HISTORY)
+            assert all(one.isprintable() for one in shown)
+        await server.stop()
+
+    asyncio.run(play())
+
+
+def named(text: str) -> dict[str, Any]:
+    """An uplink with a name and a reason of others."""
+    return {**paths()["uplinks"][0], "uplink": text, "reason": text}
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])

@@ -17,6 +17,8 @@ from tests.lab.conversations import establish_context, tcp
 from tests.lab.refusals import NOID
 from tests.test_json import check
 
+HOSTILE = "\x1b]0;owned\x07 \u202e\n"
+"""A line of log that another program may have written."""
 NAMES = ("a.example", "b.example")
 WHOLE = {
     *("README.txt", "versions.json", "kernel.json", "config.json", "status.json"),
@@ -37,7 +39,7 @@ def reported(lab: Lab, directory: Path, *options: str) -> dict[str, bytes]:
     """The files of a report of a."""
     path = directory / f"{len(options)}.tar.gz"
     log = lab.directory / "log"
-    log.write_text(lab.log("a"), encoding="utf-8")
+    log.write_text(lab.log("a") + HOSTILE, encoding="utf-8")
     environment = [f"{key}={value}" for key, value in lab.environment("a").items()]
     words = ["env", *environment, *NOID, "report", "--json", "--log", str(log)]
     done = lab.run("a", [*words, "--output", str(path), *options], timeout_s=120)
@@ -107,6 +109,7 @@ def test_nothing_in_a_report_leads_to_names_addresses_or_keys(lab: Lab, tmp_path
     assert {one["local_locator"] for one in contexts} <= own
     assert len(own) == len(locators("a"))
     assert "error" not in json.loads(files["doctor.json"])
+    assert all(line.isprintable() for line in whole.decode().split("\n"))
     given = (lab.directory / "log").read_text(encoding="utf-8")
     assert files["log.txt"].count(b"\n") == len(given.splitlines()[-1000:])
 

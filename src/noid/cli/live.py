@@ -14,6 +14,7 @@ from noid.cli.history import history_cells
 from noid.cli.paths import COLUMNS, cells
 from noid.control.client import ask
 from noid.errors import ShimError
+from noid.text import printable
 
 REFRESH_S: Final = 0.5
 EVENTS_SHOWN: Final = 12
@@ -62,7 +63,7 @@ class Top(App[None]):
             trouble = str(error)
         else:
             self._show(paths, history)
-        self.query_one("#trouble", Static).update(trouble)
+        self.query_one("#trouble", Static).update(printable(trouble))
 
     def _show(self, paths: dict[str, Any], history: dict[str, Any]) -> None:
         table: DataTable[Any] = self.query_one(DataTable)

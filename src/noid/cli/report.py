@@ -33,7 +33,7 @@ from noid.counters import COUNTERS
 from noid.doctor.kernel import features
 from noid.doctor.pseudonyms import KEY_OCTETS, Pseudonyms, without_secrets
 from noid.errors import PlatformError, ShimError
-from noid.text import json_line
+from noid.text import json_line, printable
 
 CONTEXTS_MAX: Final = 200
 EVENTS_MAX: Final = 500
@@ -285,4 +285,4 @@ def _log(path: Path | None) -> str:
         text = done.stdout.decode(errors="replace")[-LOG_OCTETS_MAX:]
     else:
         return "there is no journal; name the file of the log: noid report --log FILE\n"
-    return "".join(f"{line}\n" for line in text.splitlines()[-LOG_LINES_MAX:])
+    return "".join(f"{printable(line)}\n" for line in text.splitlines()[-LOG_LINES_MAX:])
