@@ -253,6 +253,12 @@ def stranger_of_a_64(known: Known) -> bytes:
     return init(secrets.randbelow(0xFFFFF) + 1, source, sender_aid=source)
 
 
+def stranger_on_the_link(known: Known) -> bytes:
+    """In the name of a host next to the victim, whose link-layer address it has to ask for."""
+    source = Locator(A1[:8] + secrets.token_bytes(8))
+    return init(secrets.randbelow(0xFFFFF) + 1, source, sender_aid=source)
+
+
 ATTACKS: tuple[tuple[Callable[[Known], bytes], int], ...] = (
     (conf_as_data, 20),
     (init_with_a_new_label, 20),
@@ -262,6 +268,7 @@ ATTACKS: tuple[tuple[Callable[[Known], bytes], int], ...] = (
     (parameter_problem, 20),
     (close, 20),
     (stranger_of_a_64, 1_000),
+    (stranger_on_the_link, 1_000),
     (request, 1_500),
 )
 """Packets, and how many in a second."""

@@ -10,7 +10,7 @@ import pytest
 from noid.constants import LOCATORS_MAX, MILLISECOND, SECOND
 from noid.counters import Drop
 from noid.engine.context import Context
-from noid.engine.events import InstallFlow, LocatorsChanged
+from noid.engine.events import AskDns, InstallFlow, LocatorsChanged
 from noid.engine.update import NO_HASH
 from noid.flows.clock import FlowClock
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
@@ -35,6 +35,8 @@ from tests.engine.network import (
 )
 from tests.engine.test_reachability import silence
 
+CHANGES = 2_000
+CHANGE_INTERVAL = MILLISECOND
 HOME = 1
 """A row of the table of uplinks."""
 OTHERS = tuple(Locator(B1[:15] + bytes((number,))) for number in range(32, 32 + LOCATORS_MAX - 2))
@@ -108,6 +110,45 @@ def test_what_others_repeat_keeps_no_new_message_out() -> None:
 
 def keepalives(context: Context) -> int:
     return context.peer_keepalive_nonce
+
+
+def another_set(network: Network, number: int) -> bytes:
+    """An authentic UR of b's, each with other locators than the one before."""
+    others = [Locator(B2[:12] + (number * LOCATORS_MAX + one).to_bytes(4)) for one in range(14)]
+    message = ControlMessage(
+        code=Code.UR,
+        nonce=network.b.context.update_nonce + 1 + number,
+        sender_aid=B1,
+        receiver_aid=A1,
+        context=ContextOption(),
+        sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in (B1, B2, *others)),
+        receiver_locators=(LocatorEntry(A1, LocatorFlag.REMOTE),),
+        authentication=NO_HASH,
+    )
+    return network.b.sealed(message)
+
+
+def test_a_set_that_changes_all_the_time_costs_a_limited_number_of_entries() -> None:
+    """No more than the share of a context, no query of the DNS, and nothing that stays."""
+    network = established()
+    network.run(SECOND)
+    inside = network.a.host.inspection
+    before, network.a.outputs = dict(inside.sizes), []
+    for number in range(CHANGES):
+        receive(network, network.a, another_set(network, number), B1, A1)
+        network.run(CHANGE_INTERVAL)
+    installed = sum(isinstance(one, InstallFlow) for one in network.a.outputs)
+    asked = sum(isinstance(one, AskDns) for one in network.a.outputs)
+    share = MESSAGES.each_at_once + MESSAGES.each * CHANGES * CHANGE_INTERVAL // SECOND
+    assert refused(network.a, "UR")
+    assert installed <= share
+    assert not asked
+    assert inside.sizes == before
+    assert network.a.context.peer_verified == {B1, B2}
+    came = len(network.b.delivered)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(network.delay_ns)
+    assert len(network.b.delivered) == came + 1
 
 
 def without_its_aid(network: Network, count: int) -> bytes:
