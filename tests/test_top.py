@@ -14,6 +14,7 @@ from noid.cli.history import Tallies, add, ping_row
 from noid.cli.live import Top
 from noid.cli.main import main
 from noid.cli.paths import COLUMNS
+from noid.control.schema import Answer
 from noid.control.server import ControlServer
 from noid.control.uplink_reports import change_event, switch_report, uplink_report
 from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
@@ -73,14 +74,16 @@ def test_what_top_shows_is_escaped(tmp_path: Path, text: str) -> None:
     text = text.encode(errors="replace").decode()
     answers: list[dict[str, Any]] = [{**paths(), "uplinks": [named(text)]}, {"error": text}]
 
+    def hostile_paths() -> Answer:
+        return answers[0]
+
     async def hostile_history(_: dict[str, Any]) -> dict[str, Any]:
         events = [{**one, "uplink": text, "why": text} for one in HISTORY]
         return {"now": 110.0, "events": events}
 
     async def play() -> None:
         path = tmp_path / "noid.sock"
-        commands = {"paths": lambda: answers[0]}
-        server = ControlServer(path, commands, {"history": hostile_history})
+        server = ControlServer(path, {"paths": hostile_paths}, {"history": hostile_history})
         await server.start()
         app = Top(path)
         async with app.run_test(size=(160, 40)) as pilot:

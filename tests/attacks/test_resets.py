@@ -45,17 +45,7 @@ class Connection:
     """A TCP connection from a to b, both ends of which are here."""
 
     def __init__(self, lab: Lab) -> None:
-        def bound(host: str) -> socket.socket:
-            made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-            made.settimeout(PATIENCE_S)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((locators(host)[0], PORT if host == "b" else 0))
-            return made
-
-        self.here, listener = (
-            namespaces.inside(namespaces.namespace(lab.name, host), lambda host=host: bound(host))
-            for host in ("a", "b")
-        )
+        self.here, listener = (_bound(lab, *end) for end in (("a", 0), ("b", PORT)))
         with listener:
             listener.listen()
             self.here.connect((locators("b")[0], PORT))
@@ -86,6 +76,17 @@ class Connection:
             return self.here.getsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ) % (1 << 32)
         finally:
             self.here.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, OFF_WITHOUT_A_PROBE)
+
+
+def _bound(lab: Lab, host: str, port: int) -> socket.socket:
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        made.settimeout(PATIENCE_S)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((locators(host)[0], port))
+        return made
+
+    return namespaces.inside(namespaces.namespace(lab.name, host), make)
 
 
 def reset(
