@@ -72,7 +72,14 @@ class Conversation:
         Raises:
             PlatformError: it does not come back in time.
         """
-        line = self.say(octets)
+        self.hears(self.say(octets), timeout_s=timeout_s)
+
+    def hears(self, line: bytes, *, timeout_s: float = ECHO_TIMEOUT_S) -> None:
+        """Waits until a line that was said comes back.
+
+        Raises:
+            PlatformError: it does not come back in time.
+        """
         wait_for(f"{self.host} hears its own words again", lambda: self._hears(line), timeout_s)
 
     def echoes_at_last(self, *, timeout_s: float = ECHO_TIMEOUT_S) -> None:

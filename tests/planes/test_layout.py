@@ -188,6 +188,21 @@ def test_the_segment_that_an_activity_has_kept(structures: Structures) -> None:
     assert layout.kept_in(bytes(entry)) == layout.Kept(b"12345", 1428, 77, 6)
 
 
+def test_the_segment_that_is_kept_of_a_connection(structures: Structures) -> None:
+    octets = structures.octets("segment")
+    assert octets == layout.SEGMENT_OCTETS
+    assert structures.octets("connection") == layout.CONNECTION_OCTETS
+    assert layout.connection_key(0x12345, b"\1\2\3\4") == bytes.fromhex("0001234501020304")
+    places = structures.places("segment")
+    entry = bytearray(octets)
+    entry[places["kept_ns"]] = number(77, 8)
+    entry[places["version"]] = number(6, 4)
+    entry[places["segment_octets"]] = number(1428, 4)
+    entry[places["octets"]] = number(5, 4)
+    entry[places["packet"]] = b"12345".ljust(layout.SEGMENT_OCTETS_MAX, b"-")
+    assert layout.kept_of(bytes(entry)) == layout.Kept(b"12345", 1428, 77, 6)
+
+
 def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Structures) -> None:
     entry, far = layout.inbound_entries(FLOW, 78, CLOCK)
     assert structures.read("inbound", entry) == {

@@ -3,12 +3,13 @@
 
 import contextlib
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from noid.host.socket_diag import Stalled, stalled_connections
+from noid.host.socket_diag import Unacknowledged, unacknowledged_connections
 from noid.lab import nft
 from noid.locators import format_locator
 from noid.planes.bpf import stalled as module
@@ -57,10 +58,12 @@ def doublings(connection: socket.socket) -> int:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_OCTETS)[BACKOFF_AT]
 
 
-def stalled(some: list[socket.socket]) -> list[Stalled]:
+def stalled(some: list[socket.socket]) -> list[Unacknowledged]:
     """What the kernel says of those of some connections that wait for long."""
-    ports = {(one.getsockname()[1], PORT) for one in some}
-    found = [one for one in stalled_connections() if one.expiries >= EXPIRIES]
+    assert unacknowledged_connections({PEER + AID}) == []
+    ports = {struct.pack("!HH", one.getsockname()[1], PORT) for one in some}
+    every = unacknowledged_connections({AID + PEER})
+    found = [one for one in every if one.expiries >= EXPIRIES]
     assert ports >= {one.ports for one in found}
     assert {(one.local, one.peer) for one in found} <= {(AID, PEER)}
     return found
@@ -94,11 +97,11 @@ def test_every_connection_of_a_flow_sends_again_after_a_long_outage(pins: Path) 
 def test_a_look_that_fails_is_not_the_last_one(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[None] = []
 
-    def look() -> list[Stalled]:
+    def look(ends: object) -> list[Unacknowledged]:
         looks.append(None)
         raise ValueError("what the kernel says cannot be read")
 
-    monkeypatch.setattr(module, "stalled_connections", look)
+    monkeypatch.setattr(module, "unacknowledged_connections", look)
 
     async def scenario(kept: Kept) -> None:
         label = flow_to_peer().local_label

@@ -73,26 +73,29 @@ def end_connections(addresses: Collection[Locator]) -> int:
     return ended
 
 
-class Stalled(NamedTuple):
-    """A TCP connection whose timer has expired without an acknowledgement.
+class Unacknowledged(NamedTuple):
+    """A TCP connection of which the peer has not acknowledged everything.
 
     Attributes:
-        ports: its own and that of the peer.
+        ports: its own and that of the peer, as its segments have them.
         local: its own address.
         peer: that of the peer.
         expiries: how often in a row its timer has expired.
     """
 
-    ports: tuple[int, int]
+    ports: bytes
     local: Locator
     peer: Locator
     expiries: int
 
 
-def stalled_connections() -> list[Stalled]:
-    """The TCP connections over IPv6 that wait for a timer that has expired before.
+def unacknowledged_connections(ends: Collection[bytes]) -> list[Unacknowledged]:
+    """The TCP connections over IPv6 that wait for an acknowledgement.
 
     Connections that are not established yet are left out: an error would end them.
+
+    Args:
+        ends: the own address and that of the peer, of all connections that are of interest.
 
     Raises:
         OSError: the kernel does not list its sockets.
@@ -106,14 +109,12 @@ def stalled_connections() -> list[Stalled]:
             if kind != SOCK_DIAG_BY_FAMILY:
                 break
             _, _, timer, expiries = data[start : start + IDENTITY_AT]
-            if timer == RETRANSMISSION and expiries:
-                at = start + IDENTITY_AT
-                ports, addresses = PORTS.unpack_from(data, at), at + SOURCE_AT
-                local, peer = (
-                    Locator(data[one : one + LOCATOR_OCTETS])
-                    for one in (addresses, addresses + LOCATOR_OCTETS)
-                )
-                found.append(Stalled(ports, local, peer, expiries))
+            at = start + IDENTITY_AT + SOURCE_AT
+            both = bytes(data[at : at + 2 * LOCATOR_OCTETS])
+            if timer == RETRANSMISSION and both in ends:
+                ports = bytes(data[at - SOURCE_AT : at])
+                local, peer = Locator(both[:LOCATOR_OCTETS]), Locator(both[LOCATOR_OCTETS:])
+                found.append(Unacknowledged(ports, local, peer, expiries))
     return found
 
 

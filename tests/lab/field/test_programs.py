@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Programs with sources and devices of their own choice, and servers that answer by any address."""
 
+import contextlib
+
 import pytest
 
 from noid.counters import PlaneCounter
@@ -26,6 +28,7 @@ ROUTED_2 = "2001:db8:2:a:f::"
 """Of a prefix that provider 2 routes to a; a has it on no interface (AnyIP)."""
 
 BOUND_PORT = 7790
+POOL = 5
 SOURCES_S = 5.0
 """Less than the interval at which all routes are compared."""
 
@@ -213,3 +216,34 @@ def _route(lab: Lab) -> str:
 
 def _addresses(lab: Lab) -> str:
     return lab.run("a", ["ip", "-6", "addr", "show", "dev", "up1"]).stdout
+
+
+def test_every_connection_of_a_context_goes_on_before_the_timer_of_tcp_expires(lab: Lab) -> None:
+    """A pool of connections to a database: each has one request under way when the path fails."""
+    _set_timer_of_tcp(lab, f"rto_min {10 * SOURCES_S:.0f}s")
+    try:
+        with contextlib.ExitStack() as stack:
+            pool = [stack.enter_context(tcp(lab, "a")) for _ in range(POOL)]
+            for one in pool:
+                await_carried(lab, one)
+            for fault in (Fault.SILENT, Fault.CARRIER):
+                lab.cut(1, fault)
+                said = [one.say() for one in pool]
+                for one, line in zip(pool, said, strict=True):
+                    one.hears(line, timeout_s=SOURCES_S)
+                lab.heal(1)
+                assert_outlives(lab, 2, *pool)
+    finally:
+        _set_timer_of_tcp(lab, "")
+
+
+def _set_timer_of_tcp(lab: Lab, least: str) -> None:
+    """Sets how long TCP on a waits for an acknowledgement at the least."""
+    for number in (1, 2):
+        route = f"default via 2001:db8:{number}:a::1 dev up{number}"
+        shell(
+            lab,
+            "a",
+            f"ip -6 route replace {route} table {100 + number} {least}\n"
+            f"ip -6 route replace {route} metric {100 * number} {least}",
+        )

@@ -24,8 +24,9 @@ TABLES = {
 """The tables that the next daemon finds: the octets of their keys and values."""
 PASSING_TABLES = {
     "uplinks": (layout.ROW.size, layout.UPLINK.size),
+    "segments": (layout.CONNECTION_OCTETS, layout.SEGMENT_OCTETS),
 }
-"""Those that each daemon fills anew."""
+"""Those that each daemon begins anew."""
 
 
 class Left(NamedTuple):

@@ -41,6 +41,11 @@ ACTIVITY_HEAD = struct.Struct("=16x32xQ4xI8x")
 """What an activity has before its report; since when, and its version, are of interest here."""
 REPORTED_OCTETS_MAX = 2048
 ACTIVITY_OCTETS = ACTIVITY_HEAD.size + REPORT.size + REPORTED_OCTETS_MAX
+SEGMENT_HEAD = struct.Struct("=Q4xIII")
+"""What a segment of a connection has before its packet: since when, its version, octets."""
+SEGMENT_OCTETS_MAX = 1536
+SEGMENT_OCTETS = SEGMENT_HEAD.size + SEGMENT_OCTETS_MAX
+CONNECTION_OCTETS = 8
 LABEL_OCTETS = 4
 AIDS_OCTETS = 2 * LOCATOR_OCTETS
 COUNT = struct.Struct("=Q")
@@ -336,3 +341,14 @@ def kept_in(activity: bytes) -> Kept:
     report = Report.of(activity, ACTIVITY_HEAD.size)
     first = ACTIVITY_HEAD.size + REPORT.size
     return Kept(activity[first : first + report.octets], report.segment_octets, at_ns, version)
+
+
+def connection_key(label: int, ports: bytes) -> bytes:
+    """A TCP connection of a flow as a key: F(local), and the ports as its segments have them."""
+    return label_key(label) + ports
+
+
+def kept_of(segment: bytes) -> Kept:
+    """The stored segment of a connection."""
+    at_ns, version, segment_octets, octets = SEGMENT_HEAD.unpack_from(segment)
+    return Kept(segment[SEGMENT_HEAD.size :][:octets], segment_octets, at_ns, version)

@@ -42,7 +42,7 @@ from noid.planes.bpf.pins import (
 )
 from noid.planes.bpf.reports import event_of
 from noid.planes.bpf.segmenter import Segmenter
-from noid.planes.bpf.stalled import OUTAGE_MIN, StalledConnections
+from noid.planes.bpf.stalled import StalledConnections
 from noid.planes.receivers import divide
 from noid.planes.rows import NO_ROW, sums
 from noid.planes.rules import choosing, keep_rules, rules_of
@@ -159,17 +159,17 @@ class BpfPlane(FlowTables):
                 ),
                 log_path=self.directory / LOG_NAME,
             )
-        self.stalled = StalledConnections(self.programs, self.deliver, self.counted)
+        orders = super().send_again, self.deliver
+        self.stalled = StalledConnections(self.programs, self.segments, *orders, self.counted)
         maps = self.programs.maps
         every = {**TABLES, **PASSING_TABLES}
         if not maps.keys() >= {*every, *OTHER_MAPS}:
             raise other_version()
         self.tables |= {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
-        pair = self.segmenter.pair
-        ours = Uplink(pair.exit, self.mtu, pair.link, ETHERNET | RECEIVES)
-        self._put_row(OWN_ROW, ours)
-        processors = libbpf.processors()
-        self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
+        index, link = self.segmenter.pair.exit, self.segmenter.pair.link
+        self._put_row(OWN_ROW, Uplink(index, self.mtu, link, ETHERNET | RECEIVES))
+        octets = layout.COUNT.size * libbpf.processors()
+        self.kernel_counts = libbpf.Table(maps["counts"], 4, octets)
         self.rings.append(libbpf.Reports(maps["reports"], self._on_report))
         with self.counted(PlaneCounter.FILTERS_REFUSED):
             divide(self.receivers, [self.programs.programs[name] for name in FILTERS])
@@ -400,11 +400,11 @@ class BpfPlane(FlowTables):
     # --- orders -----------------------------------------------------------------------------------
 
     def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
-        """Sends the last TCP segment of a flow again, or the packet if no segment is stored."""
+        """Sends the last TCP segments of a flow again, or the packet if none is stored."""
         flow = self.rewriter.by_label.get(local_label)
-        if flow is not None and silent_ns >= OUTAGE_MIN:
-            self.stalled.add(layout.aids_key(flow))  # its other connections
-        packet = (self.segments.last(flow) if flow is not None else b"") or packet
+        if flow is not None:
+            packet = self.segments.last(flow) or packet
+            self.stalled.add(flow, packet, silent_ns)
         if packet:
             super().send_again(local_label, packet)
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The last TCP segment of each flow, which the programs keep: to send it again, or to report it."""
+"""The last TCP segment of each flow and connection, which the programs keep.
+
+They are sent again after a failure; that of a flow is also reported.
+"""
 
 import asyncio
 import time
@@ -12,12 +15,14 @@ from noid.flows.flow import Flow
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.copies import finished
 from noid.wire import ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
 
 SCAN_INTERVAL_S = 0.05
 SCANNED_MAX = 64
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
 KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
+TCP = bytes((ipv6.TCP,))
 
 
 def last_segment(activities: libbpf.Table, local_label: int, aids: bytes) -> bytes:
@@ -28,17 +33,24 @@ def last_segment(activities: libbpf.Table, local_label: int, aids: bytes) -> byt
         local_label: F(local).
         aids: AID(local) and AID(peer).
     """
-    kept = _kept(activities, layout.label_key(local_label))
+    kept = _kept(activities, layout.label_key(local_label), layout.kept_in)
     if kept is None or time.monotonic_ns() - kept.at_ns >= KEPT_TIME:
         return b""
+    return _packet(kept, aids)
+
+
+def _packet(kept: layout.Kept, aids: bytes) -> bytes:
+    """The packet that is kept; empty if it is not between these AIDs."""
     is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == aids
     return finished(kept.packet, kept.segment_octets) if is_its_own else b""
 
 
-def _kept(activities: libbpf.Table, key: bytes) -> layout.Kept | None:
-    """What an activity has kept; None if there is none, or it is written at this moment."""
-    entries = [activities.find(key) for _ in range(2)]
-    kept = [layout.kept_in(entry) for entry in entries if entry is not None]
+def _kept(
+    table: libbpf.Table, key: bytes, kept_in: Callable[[bytes], layout.Kept]
+) -> layout.Kept | None:
+    """What an entry has kept; None if there is none, or it is written at this moment."""
+    entries = [table.find(key) for _ in range(2)]
+    kept = [kept_in(entry) for entry in entries if entry is not None]
     versions = {one.version for one in kept}
     return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
 
@@ -66,6 +78,24 @@ class Segments:
         """The last segment of a flow; empty if none is stored, or it is too old."""
         return last_segment(self._tables["activities"], flow.local_label, layout.aids_key(flow))
 
+    def of_connection(self, flow: Flow, ports: bytes, until_ns: int) -> bytes:
+        """The last segment of a TCP connection of a flow.
+
+        Args:
+            flow: which carries the connection.
+            ports: its own and that of the peer, as its segments have them.
+            until_ns: the latest time at which it was sent, by the monotonic clock.
+
+        Returns:
+            The packet; empty if none is stored whole, or a later one.
+        """
+        key = layout.connection_key(flow.local_label, ports)
+        kept = _kept(self._tables["segments"], key, layout.kept_of)
+        if kept is None or not until_ns - KEPT_TIME < kept.at_ns <= until_ns:
+            return b""
+        packet = _packet(kept, layout.aids_key(flow))
+        return packet if packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == TCP else b""
+
     def entries(self, local_label: int) -> tuple[bytes | None, bytes | None]:
         """The entries of a flow in the tables `outbound` and `inbound`."""
         flow = self._flows.get(local_label)
@@ -88,7 +118,7 @@ class Segments:
 
     def _unanswered(self, key: bytes) -> UnansweredPacket | None:
         flow = self._flows.get(int.from_bytes(key, "big"))
-        kept = _kept(self._tables["activities"], key)
+        kept = _kept(self._tables["activities"], key, layout.kept_in)
         if flow is None or kept is None:
             return None
         silent_ns = self.silence_ns(flow.local_label)

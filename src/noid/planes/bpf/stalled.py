@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Makes TCP send again at once after an outage, however long its timer has become (RFC 6069).
+"""Makes every TCP connection of a context go on at once after an outage.
+
+The kernel lists the connections that wait for an acknowledgement. The timer of TCP expires after
+200 ms or more: before, noid itself sends the last segment of each again.
 
 TCP doubles the time to the next retransmission with each one that is lost. The error "no route to
-destination" about the segment that is sent again next reverts one doubling. The kernel lists the
-connections that wait, and a program tells the sequence number of that segment.
+destination" about the segment that is sent again next reverts one doubling (RFC 6069). A program
+tells the sequence number of that segment.
 """
 
 import asyncio
@@ -11,38 +14,61 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from noid.constants import SECOND
 from noid.counters import PlaneCounter
-from noid.host.socket_diag import PORTS, Stalled, stalled_connections
+from noid.flows.flow import Flow
+from noid.host.socket_diag import Unacknowledged, unacknowledged_connections
 from noid.locators import Locator
+from noid.planes.bpf import layout
 from noid.planes.bpf.loading import Programs
+from noid.planes.bpf.segments import Segments
 from noid.wire import icmpv6, ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
 
 OUTAGE_MIN: Final = 2 * SECOND // 5
-"""The timer of TCP expires after 200 ms or more, and doubles then."""
+"""The timer of TCP expires after 200 ms or more, and doubles then: it is reverted from then on."""
 PEER_SWITCHES_S: Final = 0.01
 """Segments are sent again so long after this host uses another pair: the peer may switch later."""
 RESTS: Final = 4
 """After a look at the connections of the host, the next one waits so many times as long as it took:
 a host may have very many connections."""
 REVIVED_MAX: Final = 1_000
-"""Connections that are made to send again at once; the others wait for their timers."""
+"""Connections that go on at once; the others wait for their timers."""
 EXPIRIES_MAX: Final = 16
 """The kernel gives a connection up after as many by default."""
 REVIVED: Final = 2
 """The verdict of the program: there is such a connection."""
 ETHERNET: Final = bytes(12) + b"\x86\xdd"
+PORTS_OCTETS: Final = 4
 SEQUENCE_OCTETS: Final = 4
 TCP_OCTETS: Final = 20
 
 
+class Left(NamedTuple):
+    """A context that uses another pair.
+
+    Attributes:
+        flow: which carries it.
+        at_ns: until when segments were lost, by the monotonic clock.
+        is_long: whether they were for so long that timers have doubled.
+        repeated: the ports of a connection whose last segment is sent again anyway.
+    """
+
+    flow: Flow
+    at_ns: int
+    is_long: bool
+    repeated: bytes
+
+
 class StalledConnections:
-    """The contexts whose connections are to send again.
+    """The contexts whose connections are to go on.
 
     Args:
         programs: of the kernel.
+        segments: the last ones of connections.
+        send: sends a packet of a flow again, by its label.
         deliver: delivers a packet to the stack of this host.
         counted: counts refusals of the kernel.
     """
@@ -50,13 +76,17 @@ class StalledConnections:
     def __init__(
         self,
         programs: Programs,
+        segments: Segments,
+        send: Callable[[int, bytes], None],
         deliver: Callable[[bytes], None],
         counted: Callable[[PlaneCounter], AbstractContextManager[None]],
     ) -> None:
         self._programs = programs
+        self._segments = segments
+        self._send = send
         self._deliver = deliver
         self._counted = counted
-        self._aids: set[bytes] = set()
+        self._left: dict[bytes, Left] = {}
         self._task: asyncio.Task[None] | None = None
 
     def close(self) -> None:
@@ -64,36 +94,55 @@ class StalledConnections:
         if self._task is not None:
             self._task.cancel()
 
-    def add(self, aids: bytes) -> None:
-        """The context between two AIDs, the local one first, goes on after an outage."""
-        self._aids.add(aids)
+    def add(self, flow: Flow, packet: bytes, silent_ns: int) -> None:
+        """A context goes on after an outage.
+
+        Args:
+            flow: which carries it.
+            packet: the one that is sent again now; may be empty.
+            silent_ns: how long packets were lost; 0 if that is not known.
+        """
+        aids = layout.aids_key(flow)
+        is_tcp = packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == bytes((ipv6.TCP,))
+        ports = packet[ipv6.HEADER_OCTETS :][:PORTS_OCTETS] if is_tcp else b""
+        before = self._left.get(aids)
+        is_long = silent_ns >= OUTAGE_MIN or (before is not None and before.is_long)
+        self._left[aids] = Left(flow, time.monotonic_ns(), is_long, ports)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._revive_all())
 
     async def _revive_all(self) -> None:
         took_s = 0.0
         try:
-            while self._aids:
+            while self._left:
                 await asyncio.sleep(max(PEER_SWITCHES_S, RESTS * took_s))
-                aids, self._aids = self._aids, set()
+                left, self._left = self._left, {}
                 began_s = time.monotonic()
                 with self._counted(PlaneCounter.QUERIES_REFUSED):
-                    every = await asyncio.to_thread(stalled_connections)
-                    mine = (one for one in every if one.local + one.peer in aids)
-                    for one in islice(mine, REVIVED_MAX):
-                        self._revive(one)
+                    every = await asyncio.to_thread(unacknowledged_connections, left.keys())
+                    for one in islice(every, REVIVED_MAX):
+                        self._go_on(one, left[one.local + one.peer])
                         await asyncio.sleep(0)
                 took_s = time.monotonic() - began_s
         finally:
             self._task = None
 
-    def _revive(self, one: Stalled) -> None:
+    def _go_on(self, one: Unacknowledged, left: Left) -> None:
+        if one.expiries and left.is_long:
+            self._revive(one)
+        elif one.ports != left.repeated:
+            packet = self._segments.of_connection(left.flow, one.ports, left.at_ns)
+            if packet:
+                self._send(left.flow.local_label, packet)
+
+    def _revive(self, one: Unacknowledged) -> None:
         """Delivers the error as often as the timer has doubled."""
-        segment = ETHERNET + _segment(one.peer, one.local, one.ports[::-1])
+        back = one.ports[PORTS_OCTETS // 2 :] + one.ports[: PORTS_OCTETS // 2]
+        segment = ETHERNET + _segment(one.peer, one.local, back)
         verdict, answer = self._programs.try_out("host_stalled", segment)
         if verdict != REVIVED:
             return
-        at = len(ETHERNET) + ipv6.HEADER_OCTETS + PORTS.size
+        at = len(ETHERNET) + ipv6.HEADER_OCTETS + PORTS_OCTETS
         sequence = answer[at : at + SEQUENCE_OCTETS]
         error = icmpv6.ErrorMessage(
             type=icmpv6.DESTINATION_UNREACHABLE,
@@ -105,11 +154,9 @@ class StalledConnections:
             self._deliver(packet)
 
 
-def _segment(
-    source: Locator, destination: Locator, ports: tuple[int, ...], sequence: bytes = b""
-) -> bytes:
+def _segment(source: Locator, destination: Locator, ports: bytes, sequence: bytes = b"") -> bytes:
     """The headers of a segment of TCP."""
     header = ipv6.Header(
         source=source, destination=destination, next_header=ipv6.TCP, payload_octets=TCP_OCTETS
     )
-    return header.encode() + (PORTS.pack(*ports) + sequence).ljust(TCP_OCTETS, bytes(1))
+    return header.encode() + (ports + sequence).ljust(TCP_OCTETS, bytes(1))

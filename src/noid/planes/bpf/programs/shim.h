@@ -22,6 +22,8 @@ enum {
 	UPLINKS_MAX = 256,	   /* rows of the table of uplinks; row 0 is no uplink */
 	OWN_ROW = UPLINKS_MAX - 1, /* the row of the device of ours that routes lead to */
 	ACTIVITIES_MAX = 4096, /* flows with unanswered TCP data, the least recent one evicted */
+	SEGMENTS_MAX = 4096,   /* the same of TCP connections */
+	SEGMENT_OCTETS = 1536, /* of a packet, in a segment that is kept */
 };
 
 struct address {
@@ -231,6 +233,30 @@ struct activity {
 	u32 writers;	/* one at a time; another gives up */
 	u32 tick;	/* of the kernel, in which the report was last written */
 	struct report report;
+};
+
+/* A TCP connection of a flow. */
+struct connection {
+	u32 local_label;
+	u32 ports; /* as its segments have them */
+};
+
+/* The last segment of a connection that wants an answer: other connections of the flow may go on
+ * while this one waits.
+ */
+struct segment {
+	u64 kept_ns;
+	u32 tick;	    /* of the kernel, in which it was kept */
+	u32 version;	    /* odd while it is written */
+	u32 segment_octets; /* of a super-packet: what each segment carries; else 0 */
+	u32 octets;	    /* of the packet that follow */
+	u8 packet[SEGMENT_OCTETS];
+};
+
+/* The connection whose segment a processor has kept last. */
+struct recent {
+	struct connection connection;
+	u64 tick;
 };
 
 /* A site, a flow or a local user, and a kind of what it may have the daemon do [D46]. */

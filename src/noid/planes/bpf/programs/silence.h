@@ -181,6 +181,62 @@ static __always_inline void keep(struct __sk_buff *packet, struct outbound *flow
 		flow->kept = tick;
 }
 
+/* Whether this processor has kept a segment of a connection in this tick; it will have. */
+static __always_inline int is_recent(const struct connection *connection, u64 tick)
+{
+	u32 first = 0;
+	struct recent *last = bpf_map_lookup_elem(&recents, &first);
+
+	if (!last)
+		return 1;
+	if (last->tick == tick && last->connection.local_label == connection->local_label &&
+	    last->connection.ports == connection->ports)
+		return 1;
+	last->connection = *connection;
+	last->tick = tick;
+	return 0;
+}
+
+static __always_inline struct segment *new_segment(const struct connection *connection)
+{
+	u32 first = 0;
+	void *blank = bpf_map_lookup_elem(&blanks, &first);
+
+	if (!blank || bpf_map_update_elem(&segments, connection, blank, BPF_NOEXIST))
+		return 0;
+	return bpf_map_lookup_elem(&segments, connection);
+}
+
+/* Keeps a segment that wants an answer for its connection, once in a tick. */
+static __attribute__((noinline)) int keep_of_connection(struct __sk_buff *packet, u32 label, u32 at)
+{
+	struct connection connection = {.local_label = label};
+	u32 octets = packet->len - at;
+	u64 tick = bpf_jiffies64();
+	struct segment *segment;
+
+	if (bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &connection.ports, 4) ||
+	    is_recent(&connection, tick))
+		return 0;
+	segment = bpf_map_lookup_elem(&segments, &connection);
+	if (!segment)
+		segment = new_segment(&connection);
+	if (!segment || segment->tick == (u32)tick)
+		return 0;
+	segment->tick = tick;
+	__sync_fetch_and_add(&segment->version, 1);
+	if (octets > SEGMENT_OCTETS)
+		octets = SEGMENT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > SEGMENT_OCTETS ||
+	    bpf_skb_load_bytes(packet, at, segment->packet, octets))
+		octets = 0;
+	segment->octets = octets;
+	segment->segment_octets = super_octets(packet);
+	segment->kept_ns = bpf_ktime_get_ns();
+	__sync_fetch_and_add(&segment->version, 1);
+	return 0;
+}
+
 /* Many packets are unanswered now, and the timer may wait as for few: it looks T after the first.
  */
 static __always_inline void hasten(const struct outbound *flow)
@@ -302,6 +358,8 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 	wants = wants_answer(packet, protocol, at);
 	if (!wants && !is_new_tick)
 		return;
+	if (wants && protocol == TCP)
+		keep_of_connection(packet, flow->local_label, at);
 	back = bpf_map_lookup_elem(&inbound, &flow->local_label);
 	if (!back)
 		return;

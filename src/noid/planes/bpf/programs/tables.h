@@ -72,6 +72,20 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SEGMENTS_MAX);
+	__type(key, struct connection);
+	__type(value, struct segment);
+} segments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct recent);
+} recents SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, ACTIVITIES_MAX);
 	__type(key, u32); /* F(local) */
 	__type(value, struct long_segment);
@@ -84,7 +98,7 @@ struct {
 	__type(value, struct super_packet);
 } super_packets SEC(".maps");
 
-/* What a new activity is copied from: octets that are 0, too many for the stack. */
+/* What a new activity or segment is copied from: octets that are 0, too many for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
