@@ -249,6 +249,7 @@ def test_what_the_dns_has_lost_is_used_no_more_and_the_peer_is_told() -> None:
     used(network, 11 * MINUTE)
     assert network.a.context.peer_verified == {B1}
     assert network.b.context.own_set == (B1,)
+    assert network.b.context.flow().usable_locators == {B1}
     assert network.a.context.state is State.ESTABLISHED
 
 

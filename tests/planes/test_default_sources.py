@@ -17,19 +17,25 @@ AID, OTHER, NEW, PEER = (parse_locator(f"2001:db8:{number}::1") for number in (1
 
 
 class Plane:
-    """What the choices are made for: a peer with a context that speaks from AID."""
+    """What the choices are made for: a peer with a context that speaks from AID.
 
-    def __init__(self, *, rewritable: bool) -> None:
+    Args:
+        others: locators that the peer may use besides.
+    """
+
+    def __init__(self, *others: Locator) -> None:
         self.flow = random_flow(random.Random(1))
         self.flow.local_aid = self.flow.local_locator = AID
         self.flow.local_locators |= {AID, OTHER}
-        self.flow.rewritable = rewritable
+        self.flow.usable_locators = frozenset({AID, *others})
         self.flows: dict[bytes, Flow] = {AID + PEER: self.flow}
         self.kept: list[Locator] = [AID, OTHER]
+        self.down: set[Locator] = set()
         self.source: Locator | None = AID
         self.chooses = True
         self.choices = DefaultSources(
             lambda: self.kept,
+            lambda: [one for one in self.kept if one not in self.down],
             self.flows,
             chooses=lambda aid: self.chooses,
             chosen=lambda aid: self.source,
@@ -50,7 +56,7 @@ def test_without_another_locator_of_the_context_the_source_is_replaced_at_once()
     """The only provider has replaced its prefix: a peer cannot know the new one."""
 
     async def scenario() -> None:
-        plane = Plane(rewritable=False)
+        plane = Plane()
         plane.kept = [NEW]
         await plane.look()
         assert plane.source == NEW
@@ -63,7 +69,7 @@ def test_without_another_locator_of_the_context_the_source_is_replaced_at_once()
 
 def test_a_context_that_moves_keeps_the_source_that_it_had() -> None:
     async def scenario() -> None:
-        plane = Plane(rewritable=True)
+        plane = Plane(OTHER)
         plane.kept = [OTHER, NEW]
         await plane.look()
         assert plane.source == AID, "it has time to move"
@@ -78,13 +84,28 @@ def test_a_context_that_moves_keeps_the_source_that_it_had() -> None:
     asyncio.run(scenario())
 
 
+def test_a_context_whose_other_locators_do_not_work_is_not_waited_for() -> None:
+    """A provider replaces its prefix while the other one is dead."""
+
+    async def scenario() -> None:
+        plane = Plane(OTHER)
+        plane.kept, plane.down = [NEW, OTHER], {OTHER}
+        await plane.look()
+        assert plane.source == NEW
+        plane.flow.local_locator = OTHER
+        await plane.look()
+        assert plane.source == AID
+
+    asyncio.run(scenario())
+
+
 def test_a_context_that_does_not_move_in_time_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(default_sources, "MOVE_S", 0.01)
 
     async def scenario() -> None:
-        plane = Plane(rewritable=True)
+        plane = Plane(NEW)
         plane.kept = [NEW]
         await plane.look()
         assert plane.source == AID
@@ -98,7 +119,7 @@ def test_a_context_that_does_not_move_in_time_is_not_waited_for(
 
 def test_a_host_without_locators_leaves_the_choice_to_the_kernel_until_it_has_one() -> None:
     async def scenario() -> None:
-        plane = Plane(rewritable=False)
+        plane = Plane()
         plane.kept = []
         await plane.look()
         assert plane.source is None
@@ -120,7 +141,7 @@ def test_very_many_peers_are_looked_at_a_few_at_a_time() -> None:
 
     async def scenario() -> None:
         choices = DefaultSources(
-            tuple, {}, chooses=is_chosen_for, chosen=lambda aid: None, choose=seen.append
+            tuple, tuple, {}, chooses=is_chosen_for, chosen=lambda aid: None, choose=seen.append
         )
         choices.look_at_all(peers[:1])
         choices.look_at_all(peers)
@@ -135,7 +156,7 @@ def test_very_many_peers_are_looked_at_a_few_at_a_time() -> None:
 
 def test_nothing_is_chosen_for_peers_that_are_reached_by_other_devices() -> None:
     async def scenario() -> None:
-        plane = Plane(rewritable=False)
+        plane = Plane()
         plane.kept, plane.chooses = [NEW], False
         await plane.look()
         assert plane.source == AID

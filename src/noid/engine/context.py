@@ -491,6 +491,7 @@ class Context:
             peer_source=self.peer_source if self.peer_source in verified else self.peer_locator,
             # No other change follows one that is not confirmed yet.
             follow_ns=NEVER if self.is_moved else self.follow_ns,
+            usable_locators=frozenset(self.own_set),
         )
 
 

@@ -35,6 +35,7 @@ class Flow:
         peer_source: where the peer sends from, as far as is known; empty for Lp(peer). What comes
             from these two counts as heard.
         follow_ns: before this, data does not move Lp(peer).
+        usable_locators: Ls(local), which the peer may use as destinations.
     """
 
     local_aid: Locator
@@ -53,6 +54,7 @@ class Flow:
     holds: bool = False
     peer_source: Locator = NO_LOCATOR
     follow_ns: int = 0
+    usable_locators: frozenset[Locator] = frozenset()
 
     def __post_init__(self) -> None:
         self.peer_source = self.peer_source or self.peer_locator

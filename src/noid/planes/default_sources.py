@@ -29,6 +29,7 @@ class DefaultSources:
 
     Args:
         not_left: this host's locators that are not to be left, at any time.
+        working: those of them whose uplinks work, as far as is known.
         flows: the flows of the plane, by their AIDs.
         chooses: whether the plane chooses the source of packets to a peer at all.
         chosen: what it has chosen.
@@ -40,6 +41,7 @@ class DefaultSources:
     def __init__(
         self,
         not_left: Callable[[], Collection[Locator]],
+        working: Callable[[], Collection[Locator]],
         flows: Mapping[bytes, Flow],
         *,
         chooses: Callable[[Locator], bool],
@@ -48,6 +50,7 @@ class DefaultSources:
         choose: Callable[[Locator], None],
     ) -> None:
         self._not_left = not_left
+        self._working = working
         self._flows = flows
         self._chooses = chooses
         self._chosen = chosen
@@ -90,10 +93,11 @@ class DefaultSources:
     def look(self, aids: Iterable[Locator]) -> None:
         """Chooses again for those of some peers whose source is not the right one any more.
 
-        At once, unless a context may still move: its peer knows other locators of this host.
+        At once, unless a context may still move: its peer knows other locators of this host, one of
+        which works.
         """
-        stale = set(self._stale(aids))
-        moving = {aid for aid in stale if self._may_move(aid)}
+        stale, working = set(self._stale(aids)), self._working()
+        moving = {aid for aid in stale if self._may_move(aid, working)}
         self._due.add_all(stale - moving)
         if moving and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(MOVE_S, self._look_again)
@@ -117,7 +121,7 @@ class DefaultSources:
             return chosen != preferred
         return bool(kept) if chosen is None else not self._reaches(chosen, aid, kept)
 
-    def _may_move(self, aid: Locator) -> bool:
+    def _may_move(self, aid: Locator, working: Collection[Locator]) -> bool:
         chosen = self._chosen(aid)
         flow = None if chosen is None else self._flows.get(chosen + aid)
-        return flow is not None and flow.rewritable
+        return flow is not None and not flow.usable_locators.isdisjoint(working)

@@ -77,6 +77,7 @@ class PlaneDependencies:
             if this is not given.
         not_left: those of them that are not to be left, as deprecated ones are; all if this is not
             given.
+        working: those of the last whose uplinks work, as far as is known; all if this is not given.
         led: called with an address when the plane begins to choose the source of packets to it, or
             ends to do so.
     """
@@ -89,6 +90,7 @@ class PlaneDependencies:
     locators: Callable[[], tuple[Locator, ...]]
     sources: Callable[[Locator], tuple[Locator, ...]] | None = None
     not_left: Callable[[], tuple[Locator, ...]] | None = None
+    working: Callable[[], tuple[Locator, ...]] | None = None
     led: Callable[[Locator, bool], None] = lambda aid, is_led: None
 
 
@@ -112,6 +114,7 @@ class SlowPath:
         self.locators = surroundings.locators
         self.sources = surroundings.sources or (lambda aid: self.locators())
         self.not_left = surroundings.not_left or surroundings.locators
+        self.working = surroundings.working or self.not_left
         self.led = surroundings.led
         self.datapath = SoftwareDatapath(self.codepoints, secrets.randbits(64) | 1)
         self.rewriter = self.datapath.rewriter

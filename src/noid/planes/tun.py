@@ -52,6 +52,7 @@ class TunPlane(SlowPath):
         self.inquiries = Inquiries(self._look_up_some)
         self.default_sources = DefaultSources(
             self.not_left,
+            self.working,
             self.rewriter.by_aids,
             chooses=lambda aid: aid in self.wanted,
             chosen=self._source_of,

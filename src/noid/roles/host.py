@@ -292,6 +292,7 @@ class Daemon:
             locators=lambda: self.locators,
             sources=self.spreading.sources,
             not_left=lambda: self.own.not_left,
+            working=lambda: self.own.working(self.own.locators),
             led=self.spreading.led,
         )
 

@@ -74,6 +74,7 @@ class FlowTables(SlowPath):
         self.choosing = Paced(self._choose)
         self.default_sources = DefaultSources(
             self.not_left,
+            self.working,
             self.rewriter.by_aids,
             chooses=lambda aid: aid in self.watched and not self._is_led_elsewhere(aid),
             chosen=lambda aid: self.steering.source_of(aid),
