@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from noid.cli.capture import find_context, packet_filter
-from noid.errors import UsageError
+from noid.cli.capture import control_type, find_context, packet_filter
+from noid.errors import PlatformError, UsageError
 from noid.lab.lab import Lab
 from tests.contrib.test_wireshark import DISSECTOR
 from tests.lab.conversations import PATIENCE_S, established
@@ -39,6 +39,12 @@ def test_no_context_and_several_are_refused_with_a_remedy() -> None:
         find_context([CONTEXT], "c.example")
     with pytest.raises(UsageError, match="by its flow label: 0x12345, 0x7"):
         find_context([CONTEXT, OTHER], "b.example")
+
+
+def test_a_daemon_from_before_an_upgrade_is_to_be_restarted() -> None:
+    assert control_type({"codepoints": {"icmpv6_type": 201}}) == 201
+    with pytest.raises(PlatformError, match="earlier version; restart it: systemctl restart noid"):
+        control_type({"state": "running"})
 
 
 def test_one_context_is_captured_on_both_uplinks(lab: Lab, tmp_path: Path) -> None:

@@ -64,8 +64,7 @@ def capture(arguments: argparse.Namespace) -> int:
     uplinks = sorted({one["interface"] for one in ask(arguments.socket, "paths")["uplinks"]})
     if not uplinks:
         raise PlatformError("capture", 0, "this host has no uplink; see: noid doctor")
-    points = ask(arguments.socket, "status")["codepoints"]
-    wanted = packet_filter(context, points["icmpv6_type"])
+    wanted = packet_filter(context, control_type(ask(arguments.socket, "status")))
     words = [program, "-q", "-n", "-w", STANDARD_OUTPUT, "-f", wanted]
     words += [word for uplink in uplinks for word in ("-i", uplink)]
     words += [] if arguments.duration is None else ["-a", f"duration:{arguments.duration}"]
@@ -136,6 +135,19 @@ def _names_of(context: dict[str, Any]) -> set[str]:
         *map(hex, labels),
         *map(str, labels),
     }
+
+
+def control_type(status: dict[str, Any]) -> int:
+    """The ICMPv6 type of control messages of a daemon, by its status.
+
+    Raises:
+        PlatformError: the daemon does not say it, because it was started before an upgrade.
+    """
+    if "codepoints" not in status:
+        raise PlatformError(
+            "capture", 0, "the daemon is of an earlier version; restart it: systemctl restart noid"
+        )
+    return int(status["codepoints"]["icmpv6_type"])
 
 
 def packet_filter(context: dict[str, Any], icmpv6_type: int) -> str:
