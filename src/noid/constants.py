@@ -142,6 +142,10 @@ SILENCE_MAX: Final = 3 * SECOND
 no longer than SILENCE_MAX either [D43]."""
 SILENCE_UNMEASURED: Final = 250 * MILLISECOND
 """T while no round trip of the context has been measured."""
+LATE_MIN: Final = 100 * MILLISECOND
+LATE_MIN_UNMEASURED: Final = SECOND
+"""An answer that takes longer, and longer than it is waited for, measures a pair only if the next
+is late too; the second where no round trip is known [D43]."""
 UNANSWERED_MANY: Final = 4
 UNANSWERED_PATIENCE: Final = SECOND // 16
 """Fewer unanswered TCP segments than so many are silence no sooner than this: receivers delay the

@@ -32,19 +32,24 @@ RELEASED_NS = 2 * MILLISECOND
 @pytest.mark.parametrize("usual_ns", [0, 20 * MILLISECOND, SECOND])
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_no_answer_makes_a_wait_longer_than_the_longest_silence(usual_ns: int, count: int) -> None:
-    history = UNKNOWN.measured(usual_ns)
-    for _ in range(count):
-        history = history.measured(HELD_NS)
+    history = UNKNOWN.measured(0, usual_ns)
+    for number in range(count):
+        history = late(history, number)
         assert history.silence_ns(0) <= SILENCE_MAX
         assert history.ask_wait_ns <= SILENCE_MAX
         assert history.verdict_wait_ns <= SILENCE_MAX
+
+
+def late(history: History, number: int) -> History:
+    """After an answer that is late, to a request that followed the answer before."""
+    return history.measured(number * HELD_NS, (number + 1) * HELD_NS)
 
 
 def delay(station: Station, peer: Station) -> None:
     """Every answer to a station has come late, by each pair."""
     for pair in itertools.product(station.locators, peer.locators):
         before: History = station.context.history_of(pair)
-        station.context.note(pair, before.measured(HELD_NS).measured(HELD_NS))
+        station.context.note(pair, late(late(late(before, 0), 1), 2))
 
 
 def gap_ns(network: Network) -> int:

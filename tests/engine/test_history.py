@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What is known of one pair of locators [D43]."""
 
+import pytest
+
 from noid.constants import (
     ASK_WAIT_MIN,
+    LATE_MIN,
+    LATE_MIN_UNMEASURED,
     MILLISECOND,
     SECOND,
     SILENCE_UNMEASURED,
@@ -12,21 +16,61 @@ from noid.engine.history import UNKNOWN, History
 
 
 def test_a_round_trip_time_rises_by_an_eighth_and_falls_by_half() -> None:
-    assert UNKNOWN.measured(800).round_trip_ns == 800
-    assert History(round_trip_ns=800).measured(1600).round_trip_ns == 900
-    assert History(round_trip_ns=1600).measured(800).round_trip_ns == 1200
-    assert History(round_trip_ns=800).measured(2).round_trip_ns == 401
+    assert UNKNOWN.measured(0, 800).round_trip_ns == 800
+    assert History(round_trip_ns=800).measured(0, 1600).round_trip_ns == 900
+    assert History(round_trip_ns=1600).measured(0, 800).round_trip_ns == 1200
+    assert History(round_trip_ns=800).measured(0, 2).round_trip_ns == 401
 
 
 def test_what_is_no_round_trip_time_is_not_taken() -> None:
     one = History(round_trip_ns=800)
-    assert one.measured(0) == one.measured(-5) == one
+    assert one.measured(5, 5) == one.measured(5, 0) == one
 
 
 def test_the_variation_of_a_round_trip_time_is_smoothed_by_a_quarter() -> None:
-    assert UNKNOWN.measured(800).variation_ns == 0
-    assert History(round_trip_ns=800).measured(1600).variation_ns == 200
-    assert History(round_trip_ns=800, variation_ns=400).measured(800).variation_ns == 300
+    assert UNKNOWN.measured(0, 800).variation_ns == 0
+    assert History(round_trip_ns=800).measured(0, 1600).variation_ns == 200
+    assert History(round_trip_ns=800, variation_ns=400).measured(0, 800).variation_ns == 300
+
+
+@pytest.mark.parametrize(
+    ("usual", "late_ns"),
+    [
+        (UNKNOWN, LATE_MIN_UNMEASURED + 1),
+        (History(round_trip_ns=40 * MILLISECOND), LATE_MIN + 1),
+        (History(round_trip_ns=400 * MILLISECOND), 500 * MILLISECOND + 1),
+        (History(round_trip_ns=40 * MILLISECOND, variation_ns=MILLISECOND * 10), SECOND),
+    ],
+)
+def test_answers_that_come_late_together_measure_nothing(usual: History, late_ns: int) -> None:
+    came_ns = 5 * SECOND
+    stood = usual.measured(came_ns - late_ns, came_ns)
+    for waited_ns in (2 * late_ns, late_ns, 3 * SECOND):
+        stood = stood.measured(came_ns - waited_ns, came_ns + MILLISECOND)
+    assert stood == usual._replace(late_ns=came_ns)
+
+
+def test_an_answer_that_is_a_little_late_counts_at_once() -> None:
+    usual = History(round_trip_ns=20 * MILLISECOND)
+    assert usual.measured(0, LATE_MIN).round_trip_ns == 30 * MILLISECOND
+    assert UNKNOWN.measured(0, LATE_MIN_UNMEASURED).round_trip_ns == LATE_MIN_UNMEASURED
+
+
+def test_a_late_answer_counts_if_the_next_is_late_too() -> None:
+    usual = History(round_trip_ns=40 * MILLISECOND)
+    once = usual.measured(0, 200 * MILLISECOND)
+    twice = once.measured(200 * MILLISECOND, 400 * MILLISECOND)
+    assert twice.round_trip_ns == 60 * MILLISECOND
+    late = UNKNOWN.measured(0, 2 * SECOND).measured(2 * SECOND, 4 * SECOND)
+    assert late.round_trip_ns == 2 * SECOND
+
+
+def test_an_answer_in_time_makes_the_next_late_one_the_first_again() -> None:
+    usual = History(round_trip_ns=40 * MILLISECOND)
+    once = usual.measured(0, SECOND).measured(SECOND, SECOND + 40 * MILLISECOND)
+    assert once == usual
+    again = once.measured(2 * SECOND, 3 * SECOND)
+    assert again == usual._replace(late_ns=3 * SECOND)
 
 
 def test_a_pair_that_was_never_measured_is_silent_after_250_ms() -> None:

@@ -85,7 +85,7 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
         setattr(context, name, getattr(memory, name))
     context.peer_marks = memory.peer_entries
     context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
-    context.measure(context.pair, memory.round_trip_ns)
+    context.measure(context.pair, core.now_ns - memory.round_trip_ns, core.now_ns)
     context.share_sets()
     core.enter(context, State.ESTABLISHED, Trigger.CONTEXT_FOUND, Cause.TAKEN_UP)
     context.established_ns = core.now_ns

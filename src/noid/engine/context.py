@@ -368,8 +368,9 @@ class Context:
             self.history = {self.pair: self.history_of(self.pair)}
         self.history = {**self.history, pair: history}
 
-    def measure(self, pair: Pair, round_trip_ns: int) -> None:
-        """Adds a measurement to the smoothed round-trip time of a pair."""
+    def measure(self, pair: Pair, sent_ns: int, now_ns: int) -> None:
+        """Takes an answer over a pair for the smoothed round-trip time."""
+        round_trip_ns = now_ns - sent_ns
         if not self.history:
             # Most contexts have only the measurement of the set-up, and need no history.
             self.first_round_trip_ns = smoothed(self.first_round_trip_ns, round_trip_ns)
@@ -379,7 +380,7 @@ class Context:
             # The messages of a set-up take longer than others: this replaces their measurement.
             first_ns = min(self.first_round_trip_ns, round_trip_ns)
             self.first_round_trip_ns, before = 0, before._replace(round_trip_ns=first_ns)
-        self.note(pair, before.measured(round_trip_ns))
+        self.note(pair, before.measured(sent_ns, now_ns))
 
     def hear(self, pair: Pair, at_ns: int, *, in_slot: bool, measures: bool = False) -> None:
         """Notes that an authentic message arrived over a pair, and in which form."""

@@ -106,7 +106,7 @@ def acknowledged(
         return
     if by is None:
         del one.probes[nonce]
-        context.measure(asked.pair, core.now_ns - asked.sent_ns)
+        context.measure(asked.pair, asked.sent_ns, core.now_ns)
     if asked.pair == one.followed:
         one.found = Finding(asked.pair, source, by)
     elif asked.pair == one.left:

@@ -226,7 +226,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.deliver(context, ulp_packet(message))
     context.aid_proven |= proven == context.peer_aid
     if exchange.tries == 1:
-        context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
+        context.measure((event.destination, event.source), exchange.sent_ns, core.now_ns)
     core.enter(context, State.CCR_SENT, Trigger.CC, Cause.CC_RECEIVED)
     reply = ControlMessage(
         code=Code.CCR,
@@ -351,7 +351,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.peer_birthday = message.context.sender_birthday
     context.peer_reset_hash = message.reset_token
     if (exchange.ccr_tries or exchange.tries) == 1:
-        context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
+        context.measure((event.destination, event.source), exchange.sent_ns, core.now_ns)
     pair = event.destination, event.source
     establish(core, context, Trigger.CONF, Cause.CONF_RECEIVED, pair)
     tell_remote(core, context, Trigger.CONF)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from noid.constants import (
     ASK_WAIT_MIN,
+    LATE_MIN,
+    LATE_MIN_UNMEASURED,
     PEER_UNABLE_MAX,
     SILENCE_MAX,
     SILENCE_MIN,
@@ -29,6 +31,9 @@ class History(NamedTuple):
             peer's: its measurements go over pairs that it does not use.
         round_trip_ns: how long an answer takes, smoothed; 0 until measured.
         variation_ns: by how much that varies, smoothed (RFC 6298 §2).
+        late_ns: late answers to requests that were sent before this measure nothing, nor do first
+            ones: when a first one came late, or it was found that the peer answers nothing while
+            its data comes; 0 if the last answer was not late.
         alarms: how often lately it was suspected and found to work.
         misses: how often of these the first request was not answered in time.
         used_ns: since when data is sent over it; 0 once a keepalive came.
@@ -50,6 +55,7 @@ class History(NamedTuple):
     message_ns: int = 0
     round_trip_ns: int = 0
     variation_ns: int = 0
+    late_ns: int = 0
     alarms: int = 0
     misses: int = 0
     used_ns: int = 0
@@ -104,18 +110,34 @@ class History(NamedTuple):
         """
         return silence_after(self.round_trip_ns, tolerated_ns)
 
-    def measured(self, round_trip_ns: int) -> "History":
-        """After one more measurement, if it is one (RFC 6298 §2)."""
+    def measured(self, sent_ns: int, now_ns: int) -> "History":
+        """After an answer that measures the pair (RFC 6298 §2).
+
+        One that is late says nothing of the path, unless the answer to a request after it is late
+        too: the daemon of either end may have stood still.
+
+        Args:
+            sent_ns: when the request was sent.
+            now_ns: when the answer came.
+        """
+        before_ns, round_trip_ns = self.round_trip_ns, now_ns - sent_ns
         if round_trip_ns <= 0:
             return self
-        before_ns = self.round_trip_ns
+        at_once_ns = max(self.ask_wait_ns, LATE_MIN) if before_ns else LATE_MIN_UNMEASURED
+        is_late = round_trip_ns > at_once_ns
+        if is_late and not self.late_ns:
+            return self._replace(late_ns=now_ns)
+        if sent_ns < self.late_ns and (is_late or not before_ns):
+            return self
+        late_ns = self.late_ns if is_late else 0
         after_ns = smoothed(before_ns, round_trip_ns)
         if not before_ns:
-            return self._replace(round_trip_ns=after_ns)
+            return self._replace(round_trip_ns=after_ns, late_ns=late_ns)
         difference_ns = min(abs(round_trip_ns - before_ns), SILENCE_MAX)
         return self._replace(
             round_trip_ns=after_ns,
             variation_ns=self.variation_ns + (difference_ns - self.variation_ns) // 4,
+            late_ns=late_ns,
         )
 
 
@@ -132,8 +154,7 @@ def smoothed(before_ns: int, round_trip_ns: int) -> int:
 
     It falls by half of the difference, not by an eighth, because the messages of a set-up take
     longer than others: much is computed for each. An answer that takes longer than SILENCE_MAX
-    counts as that long. It shows that the daemon of the peer stands still, or that messages are
-    held back, rather than how long the path is.
+    counts as that long: it shows that messages are held back, rather than how long the path is.
 
     Args:
         before_ns: the smoothed time so far; 0 if there is none.

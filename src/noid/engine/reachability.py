@@ -225,7 +225,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     at_aid.answered(core, context, event.source, message.nonce)
     update = context.update
     if update is not None and update.nonce == message.nonce and update.tries == 1:
-        context.measure(context.pair, core.now_ns - update.sent_ns)
+        context.measure(context.pair, update.sent_ns, core.now_ns)
     _update_heard(core, context, message.nonce, Trigger.UA)
     acknowledged(core, context, message.nonce, event.source)
 

@@ -370,7 +370,7 @@ def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: byt
     message, cookie = ccr.message, ccr.cookie
     pair = ccr.event.destination, cookie.locator
     if core.now_ns - ccr.made_ns < MEASURED_MAX:
-        context.measure(pair, core.now_ns - ccr.made_ns)
+        context.measure(pair, ccr.made_ns, core.now_ns)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
     # The initiator has our sets from the CC.

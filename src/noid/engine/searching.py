@@ -34,7 +34,7 @@ from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckData
-from noid.engine.history import UNKNOWN, Pair
+from noid.engine.history import History, Pair
 from noid.engine.phases import Finding, Probe, Search
 from noid.engine.probing import arm, batch, end, is_mutual, keep, measure, send_probe, stay, want
 from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
@@ -278,7 +278,7 @@ def acknowledged(
     pair, found = probe.pair, Finding(probe.pair, source, by)
     if by is None:
         del probes[nonce]
-        context.measure(pair, core.now_ns - probe.sent_ns)
+        context.measure(pair, probe.sent_ns, core.now_ns)
     if one is None or probes is not one.probes:
         if by is None and pair == context.pair:
             learn_source(core, context, source)
@@ -305,7 +305,7 @@ def acknowledged(
     else:
         if by is None and one.asked_ns:
             # If others answer more slowly than the pair in use did, it gets as much time.
-            wait_ns = UNKNOWN.measured(core.now_ns - probe.sent_ns).verdict_wait_ns
+            wait_ns = History(round_trip_ns=core.now_ns - probe.sent_ns).verdict_wait_ns
             one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + wait_ns)
         if one.found is None or (by is None and pair == one.found.pair):
             one.found = found

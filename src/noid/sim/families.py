@@ -289,6 +289,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "blind": Family("the DNS fails for minutes while hosts are renumbered", unusual.blind),
     "frozen": Family("a host stands still for a time while its clock goes on", unusual.frozen),
+    "starved": Family(
+        "the daemon of a host stands still for a time while its kernel goes on", unusual.starved
+    ),
     "rolled-back": Family("a host returns to an earlier state", unusual.rolled_back),
     "spelled": Family("names in other cases, addresses in any order, some twice", unusual.spelled),
     "uneven": Family(

@@ -121,6 +121,7 @@ class Node:
         in_use: whether its stack has open connections, so that no context is idle [D19].
         behind_ns: how far its clock is behind the clock of the world.
         asleep_ns: since when it sleeps, by the clock of the world; 0 if it is awake.
+        unread: events for its daemon, which stands still; None if it does not.
         has_slept: whether it has slept, so that contexts of its peers may have expired earlier.
     """
 
@@ -161,7 +162,7 @@ class Node:
     @property
     def runs(self) -> bool:
         """Whether its shim runs, and it is awake."""
-        return self.running and not self.asleep_ns
+        return self.running and not self.asleep_ns and self.unread is None
 
     @property
     def now_ns(self) -> int:
@@ -186,6 +187,7 @@ class Node:
         self.datapath = SoftwareDatapath(CODEPOINTS)
         self.watched: set[Locator] = set()
         self.armed: Due | None = None
+        self.unread: list[Input] | None = None
         self.parcel: Parcel | None = None
         self._say_locators()
 
@@ -267,6 +269,9 @@ class Node:
 
     def give(self, event: Input) -> list[Output]:
         """Passes one event to the engine, and executes its outputs."""
+        if self.unread is not None:
+            self.unread.append(event)
+            return []
         world = self.world
         if self.honest:
             world.checks.before(self, event)
@@ -363,12 +368,12 @@ class Node:
 
     def _alarm(self, incarnation: int, due: Due) -> None:
         is_due = self.armed == due or self.stale_alarms
-        if incarnation == self.incarnation and is_due and not self.asleep_ns:
+        if incarnation == self.incarnation and is_due and self.runs:
             self.ring(*due[1])
 
     def _retry(self, incarnation: int) -> None:
         """The time of an unable peer is over."""
-        if incarnation == self.incarnation and not self.asleep_ns:
+        if incarnation == self.incarnation and self.runs:
             self.give(TimePassed())
 
     def ring(self, context: Context, timer: Timer) -> None:

@@ -179,6 +179,7 @@ SHARES = {
     "selective": 3,
     "interrupted": 2,
     "frozen": 2,
+    "starved": 2,
     "rolled-back": 2,
     "blind": 1,
     "spelled": 1,

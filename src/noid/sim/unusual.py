@@ -119,6 +119,30 @@ def frozen(number: int) -> History:
     return ended(source, number, locators, steps, at_ms)
 
 
+def starved(number: int) -> History:
+    """The daemon of a host stands still for a time, perhaps again and again; its kernel goes on."""
+    source = random.Random(f"{number}/starved")
+    locators = source.choice(FEW_LOCATORS)
+    pairs = list(itertools.product(*map(range, locators)))
+    steps: list[Step] = []
+    at_ms = BEGIN_MS
+    for _ in range(source.randint(1, 3)):
+        at_ms += source.choice((0, 2_000, 4_500))
+        side, begun_ms = source.randrange(2), at_ms
+        for _ in range(source.choice((1, 1, 1, 4))):
+            lasts_ms = source.choice((50, 300, 1_000, 3_000, 6_000, 20_000))
+            steps.append(Step(at_ms, "stall", (side, lasts_ms)))
+            at_ms += lasts_ms + source.choice((1, 20))
+        for _ in range(source.randint(0, 2)):
+            moment_ms = source.choice((source.randrange(begun_ms, at_ms), at_ms)) + 100
+            way = source.choice((1, 2, 3, 3))
+            steps.append(Step(moment_ms, "cut", (*source.choice(pairs), way)))
+        at_ms += source.choice((300, 5_000, 30_000))
+        steps.append(Step(at_ms, "heal"))
+        at_ms += source.choice((300, 5_000))
+    return ended(source, number, locators, steps, at_ms)
+
+
 def rolled_back(number: int) -> History:
     """A host returns to an earlier state, as a virtual machine does that is set back.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from noid.constants import MILLISECOND
+from noid.engine.events import Input, TimePassed
 from noid.sim.laws import Change
 from noid.sim.node import Node
 from noid.sim.world import World
@@ -27,6 +28,22 @@ def _go_on(world: World, node: Node, since_ns: int) -> None:
         node.wake()
 
 
+def _stall(world: World, side: int, milliseconds: int) -> None:
+    """Stops the daemon of a host for a time; its packet path goes on."""
+    node = world.nodes[SIDES[side]]
+    if node.runs:
+        node.unread = []
+        world.after(milliseconds * MILLISECOND, _catch_up, world, node, node.unread)
+
+
+def _catch_up(world: World, node: Node, unread: list[Input]) -> None:
+    if node.unread is unread:
+        world.changed()
+        node.unread = None
+        for event in (*unread, TimePassed()):
+            node.give(event)
+
+
 def _save(world: World, side: int) -> None:
     """Notes the state of a host."""
     node = world.nodes[SIDES[side]]
@@ -46,6 +63,7 @@ def _spell(world: World, side: int, seed: int) -> None:
 
 UNUSUAL_ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "freeze": _freeze,
+    "stall": _stall,
     "save": _save,
     "roll-back": _roll_back,
     "spell": _spell,
