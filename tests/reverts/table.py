@@ -253,5 +253,11 @@ REVERTS = (
         "data-filtered",
         "never worse than plain",
     ),
+    Revert(
+        "answers that come late together are taken for a longer path",
+        (("engine/history.py", "is_late = round_trip_ns > at_once_ns", "is_late = False"),),
+        "starved",
+        "liveness",
+    ),
 )
 """In the order of the findings."""
