@@ -36,7 +36,6 @@ from tests.interop.ulp import ECHO_PORT, MARK, OWN_PORT, SINK_PORT
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.alone,  # in Python, the second takes a busy machine for a silent peer
     pytest.mark.parametrize("lab", ["tun", "bpf"], indirect=True, scope="module"),
 ]
 

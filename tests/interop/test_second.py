@@ -47,8 +47,6 @@ from tests.interop.octets import (
     with_checksum,
 )
 
-pytestmark = pytest.mark.alone  # in Python, the second takes a busy machine for a silent peer
-
 UNKNOWN_TYPE = 0x7ABC
 SYN, RST = 0x02, 0x04
 
