@@ -32,8 +32,10 @@ def resolver_finding(resolv_conf: Path, config: Config, options: str, *, runs: b
         found = "programs ask systemd-resolved, which has failed"
         return Finding("resolver", Health.WRONG, found, RESTART_RESOLVED)
     if is_asked(resolv_conf, listen):
-        if not runs and not is_in_force(resolv_conf):
-            return _of_asked(listen, answering(listen, Path(config.control.socket)))
+        who = Answering.NOID if runs else answering(listen, Path(config.control.socket))
+        # Where noid resolver on is in force, the next resolver answers while noid is stopped.
+        if who is Answering.ANOTHER or not (runs or is_in_force(resolv_conf)):
+            return _of_asked(listen, who)
         return Finding("resolver", Health.OK, "programs ask noid")
     found = f"programs ask {' '.join(servers) or 'no resolver'}"
     if is_in_force(resolv_conf):
