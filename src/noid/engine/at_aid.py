@@ -16,13 +16,15 @@ from noid.constants import (
     DISOWNED_TIME,
     RETRANSMIT_WAITING,
 )
+from noid.counters import Drop
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
+from noid.engine.phases import Exchange
 from noid.engine.state import Timer, Trigger
 from noid.engine.update import next_nonce, request, skip
 from noid.locators import Locator
-from noid.wire.control import Flag
+from noid.wire.control import ControlMessage, Flag
 
 
 def begin(core: Core, context: Context) -> None:
@@ -93,6 +95,32 @@ def disown(core: Core, context: Context, trigger: Trigger) -> None:
     if len(until_ns) > DISOWNED_MAX:
         until_ns.popitem(last=False)
     core.discard(context, trigger, Cause.DISOWNED_AT_AID)
+
+
+def answered_destination(
+    core: Core, context: Context, exchange: Exchange, message: ControlMessage, otherwise: Drop
+) -> Locator | None:
+    """The locator to which the INIT was sent that a CC or CONF answers.
+
+    None if the message is dropped: it answers no INIT of the exchange, or the host at the AID has
+    disowned a set-up with the host that sent it.
+
+    Args:
+        core: of the host.
+        context: the context that is being set up.
+        exchange: its exchange.
+        message: the CC or CONF.
+        otherwise: the reason of the drop if it answers no INIT.
+    """
+    assert message.tokens is not None
+    proven = exchange.nonces.get(message.nonce)
+    if proven is None or message.tokens.receiver != context.local_token:
+        core.drop(otherwise)
+        return None
+    if not exchange.rounds and is_refused(core, context.local_aid, context.peer_aid, proven):
+        core.drop(Drop.SET_UP_DISOWNED_AT_AID)
+        return None
+    return proven
 
 
 def is_refused(core: Core, local_aid: Locator, peer_aid: Locator, proven: Locator) -> bool:

@@ -203,12 +203,8 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop(Drop.CC_WITHOUT_INIT)
         return
     assert message.tokens is not None
-    proven = exchange.nonces.get(message.nonce)
-    if proven is None or message.tokens.receiver != context.local_token:
-        core.drop(Drop.CC_WITH_OTHER_NONCE)
-        return
-    if not exchange.rounds and at_aid.is_refused(core, context.local_aid, context.peer_aid, proven):
-        core.drop(Drop.SET_UP_DISOWNED_AT_AID)
+    proven = at_aid.answered_destination(core, context, exchange, message, Drop.CC_WITH_OTHER_NONCE)
+    if proven is None:
         return
     if message.context.receiver_label != context.local_label:
         core.drop(Drop.CC_WITH_OTHER_LABEL)
@@ -323,12 +319,10 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         core.drop(Drop.CONF_WITHOUT_INIT)
         return
     assert message.tokens is not None
-    proven = exchange.nonces.get(message.nonce)
-    if proven is None or message.tokens.receiver != context.local_token:
-        core.drop(Drop.CONF_WITH_OTHER_NONCE)
-        return
-    if not exchange.rounds and at_aid.is_refused(core, context.local_aid, context.peer_aid, proven):
-        core.drop(Drop.SET_UP_DISOWNED_AT_AID)
+    proven = at_aid.answered_destination(
+        core, context, exchange, message, Drop.CONF_WITH_OTHER_NONCE
+    )
+    if proven is None:
         return
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
         core.drop(Drop.CONF_WITH_OTHER_LABEL)

@@ -13,6 +13,7 @@ from typing import Final
 
 from noid.flows.flow import Flow
 from noid.locators import Locator
+from noid.planes.delayed import Delayed
 from noid.planes.inquiries import Inquiries
 
 MOVE_S: Final = 1.0
@@ -59,14 +60,13 @@ class DefaultSources:
         self._due = Inquiries(self._choose_again)
         self._unseen: list[Locator] = []
         self._moving: set[Locator] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._move = Delayed(self._look_again, MOVE_S)
 
     def close(self) -> None:
         """Chooses nothing any more."""
         self._due.close()
         self._unseen.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._move.cancel()
 
     def reaches(self, source: Locator, aid: Locator) -> bool:
         """Whether packets from an address to a peer use a locator that is not to be left."""
@@ -99,12 +99,12 @@ class DefaultSources:
         stale, working = set(self._stale(aids)), self._working()
         moving = {aid for aid in stale if self._may_move(aid, working)}
         self._due.add_all(stale - moving)
-        if moving and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(MOVE_S, self._look_again)
         self._moving |= moving
+        if moving:
+            self._move.request()
 
     def _look_again(self) -> None:
-        moving, self._moving, self._timer = self._moving, set(), None
+        moving, self._moving = self._moving, set()
         self._due.add_all(self._stale(moving))
 
     def _choose_again(self, aids: Iterable[Locator]) -> None:

@@ -195,6 +195,11 @@ class SlowPath:
             index = socket.if_nametoindex(self.keeping)
             (self.network.add_address if kept else self.network.remove_address)(aid, index)
 
+    def forget_cached_routes(self, device: int) -> None:
+        """Makes connections take a route through a device of ours that is newer than they are."""
+        with self.counted(PlaneCounter.ADDRESSES_REFUSED):
+            self.network.forget_cached_routes(device)
+
     def is_intact(self) -> bool:
         """True: the kernel reports the removal of every object of the slow path."""
         return True

@@ -23,6 +23,7 @@ from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes import steering
 from noid.planes.default_sources import DefaultSources
+from noid.planes.delayed import Delayed
 from noid.planes.inquiries import Inquiries
 from noid.planes.receivers import receive, receiver
 from noid.planes.rules import NO_TABLES, keep_rules, rules_of
@@ -42,7 +43,6 @@ class TunPlane(SlowPath):
     rules: frozenset[Rule] = frozenset()
     devices: frozenset[int] = frozenset()
     is_steering = False
-    refresh: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Makes the device and the sockets; see ``DataPlane.open``."""
@@ -50,6 +50,7 @@ class TunPlane(SlowPath):
         self.led_elsewhere: set[Locator] = set()
         self.is_led_elsewhere = False
         self.inquiries = Inquiries(self._look_up_some)
+        self.refresh = Delayed(self._refresh, REFRESH_S)
         self.default_sources = DefaultSources(
             self.not_left,
             self.working,
@@ -100,7 +101,8 @@ class TunPlane(SlowPath):
 
     def _restore(self, lost: Sequence[PeerRoute]) -> None:
         self._add(lost)
-        self._refresh_soon(lost)
+        if lost:
+            self.refresh.request()
         self.has_restored("routes", (f"table {route.table}" for route in lost))
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
@@ -152,8 +154,7 @@ class TunPlane(SlowPath):
 
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
-        if self.refresh is not None:
-            self.refresh.cancel()
+        self.refresh.cancel()
         for one in (self.inquiries, self.default_sources):
             one.close()
         if self.is_steering:
@@ -203,17 +204,10 @@ class TunPlane(SlowPath):
         self.wanted[aid] = route
         self._add([route])
         self.led(aid, True)
-        self._refresh_soon([route])
-
-    def _refresh_soon(self, added: Sequence[PeerRoute]) -> None:
-        if added and self.refresh is None:
-            self.refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._refresh)
+        self.refresh.request()
 
     def _refresh(self) -> None:
-        """Leads connections that are older than their route into the device too."""
-        self.refresh = None
-        with self.counted(PlaneCounter.ADDRESSES_REFUSED):
-            self.network.forget_cached_routes(self.device_index)
+        self.forget_cached_routes(self.device_index)
 
     def widen(self, aid: Locator) -> None:
         """Replaces the route, by which the kernel stores the size that an error has said."""

@@ -34,6 +34,7 @@ from noid.host.notify import notify
 from noid.locators import format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.planes.bpf.border_tables import SIGNS, Left
+from noid.planes.delayed import Delayed
 from noid.roles import border_host
 from noid.roles.border_placed import former_places, settle
 from noid.roles.border_prefixes import KnownPrefixes
@@ -111,7 +112,7 @@ class Border:
         self.restored = 0
         self.troubles: dict[str, str] = {text: text for text in left_out}
         self._told: tuple[Choice, str] | None = None
-        self._settling: asyncio.TimerHandle | None = None
+        self._settling = Delayed(self._survey_again, SETTLE_S)
 
     def _names(self) -> list[str]:
         return [AUTOMATIC, *(one.table.name for one in self.providers)]
@@ -144,7 +145,7 @@ class Border:
             self._take_over(self.plane.open(Path(one.pins) for one in former))
             changes = NetworkChanges(None)
             stack.callback(changes.close)
-            stack.callback(self._settle)
+            stack.callback(self._settling.cancel)
             self.survey()
             self.record.place = settle(self.config.border, former, self.network)
             loop.add_reader(changes.fileno(), self._heard, changes)
@@ -215,9 +216,8 @@ class Border:
         self.decide()
         if any(map(self._is_bare, found.links)):
             self._survey_again()  # the filter of a new uplink does not wait
-        elif found.matters and self._settling is None:
-            loop = asyncio.get_running_loop()
-            self._settling = loop.call_later(SETTLE_S, self._survey_again)
+        elif found.matters:
+            self._settling.request()
 
     def _is_bare(self, index: int) -> bool:
         """Whether a device is a LAN or an uplink, and has none of the programs yet."""
@@ -228,13 +228,8 @@ class Border:
             return name in {*self.config.border.lans, *(one.table.uplink for one in self.providers)}
         return False
 
-    def _settle(self) -> None:
-        if self._settling is not None:
-            self._settling.cancel()
-            self._settling = None
-
     def _survey_again(self) -> None:
-        self._settle()
+        self._settling.cancel()
         try:
             self.survey()
         except ShimError as error:

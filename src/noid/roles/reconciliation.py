@@ -23,6 +23,7 @@ from noid.host.rules import Rule, refusals_changed
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
+from noid.planes.delayed import Delayed
 from noid.planes.steering import GATEWAY
 from noid.roles.former import FormerAddresses
 from noid.roles.local_locators import LocalLocators
@@ -104,7 +105,7 @@ class Watching:
         self._losses = self._stale = 0
         self._lost: dict[int, bool] = {}
         self._left: set[int] = set()
-        self._after_loss: asyncio.TimerHandle | None = None
+        self._after_loss = Delayed(self._finish_losses, AFTER_LOSS_S)
         self._is_due = self._again = False
         self._compare_at_s = 0.0
         self._report_at_s = 0.0
@@ -117,8 +118,7 @@ class Watching:
         """Ends the subscription to the kernel's messages."""
         asyncio.get_running_loop().remove_reader(self.changes)
         self.changes.close()
-        if self._after_loss is not None:
-            self._after_loss.cancel()
+        self._after_loss.cancel()
 
     def hear(self) -> None:
         """Acts on what is lost; everything else is for the next survey."""
@@ -153,16 +153,12 @@ class Watching:
             self.handle(event)
             self._left.add(index)
         self._lost[index] = is_up
-        if self._after_loss is None:
-            loop = asyncio.get_running_loop()
-            self._after_loss = loop.call_later(AFTER_LOSS_S, self._finish_losses)
+        self._after_loss.request()
 
     def _finish_losses(self) -> None:
-        if self._after_loss is not None:
-            self._after_loss.cancel()
+        self._after_loss.cancel()
         lost, self._lost = self._lost, {}
         left, self._left = self._left, set()
-        self._after_loss = None
         for index in left:
             with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
                 self.network.drop_queued(index)

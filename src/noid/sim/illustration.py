@@ -5,6 +5,10 @@ They are part of docs/protocol.md, so they show only what a second implementatio
 and other events that can change the state.
 """
 
+import enum
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.wire.control import Code
 
@@ -18,6 +22,11 @@ PUBLISHED = tuple(
     )
 )
 """The triggers of the page, in the order of their definition."""
+NOTHING = "·"
+"""A cell of a table whose trigger or cue changes nothing."""
+
+Column = TypeVar("Column", bound=enum.Enum)
+Row = TypeVar("Row", bound=enum.Enum)
 
 
 def law_table() -> str:
@@ -25,17 +34,12 @@ def law_table() -> str:
 
     A dot means that the trigger does not change the state.
     """
-    lines = [
-        "| | " + " | ".join(state.value for state in State) + " |",
-        "|---" * (len(State) + 1) + "|",
-    ]
-    for trigger in PUBLISHED:
-        cells = []
-        for state in State:
-            following = [other.value for other in State if other in LAW[state][trigger].next]
-            cells.append("·" if following == [state.value] else ", ".join(following))
-        lines.append(f"| {trigger.value} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+
+    def cell(state: State, trigger: Trigger) -> str:
+        following = [other.value for other in State if other in LAW[state][trigger].next]
+        return NOTHING if following == [state.value] else ", ".join(following)
+
+    return _table(State, PUBLISHED, cell)
 
 
 def law_references() -> str:
@@ -80,14 +84,21 @@ def law_section() -> str:
 
 def path_table() -> str:
     """``PATH_LAW`` as a Markdown table; a dot means that the cue changes nothing."""
+
+    def cell(path: Path, cue: Cue) -> str:
+        following = [other.value for other in Path if other in PATH_LAW[path][cue] - {path}]
+        return ", ".join(following) or NOTHING
+
+    return _table(Path, Cue, cell)
+
+
+def _table(columns: type[Column], rows: Iterable[Row], cell: Callable[[Column, Row], str]) -> str:
+    """A Markdown table with a column and a row for each member of two enumerations."""
     lines = [
-        "| | " + " | ".join(path.value for path in Path) + " |",
-        "|---" * (len(Path) + 1) + "|",
+        "| | " + " | ".join(one.value for one in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
     ]
-    for cue in Cue:
-        cells = []
-        for path in Path:
-            following = [other.value for other in Path if other in PATH_LAW[path][cue] - {path}]
-            cells.append(", ".join(following) or "·")
-        lines.append(f"| {cue.value} | " + " | ".join(cells) + " |")
+    for row in rows:
+        cells = " | ".join(cell(column, row) for column in columns)
+        lines.append(f"| {row.value} | {cells} |")
     return "\n".join(lines)

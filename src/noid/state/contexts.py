@@ -22,6 +22,7 @@ from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.state import files
+from noid.state.database import DatabaseFile
 from noid.state.files import DamagedError
 from noid.state.system_start import boot_id
 
@@ -63,7 +64,7 @@ PAGE = f"""
     FROM contexts WHERE label > ? AND label <= {FLOW_LABEL_MASK} ORDER BY label LIMIT ?"""
 
 
-class ContextStore:
+class ContextStore(DatabaseFile):
     """The stored contexts of one host.
 
     Args:
@@ -74,27 +75,9 @@ class ContextStore:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE_NAME
-        self._trouble = files.Trouble(self.path)
+        super().__init__(directory / FILE_NAME)
         self._owed: dict[int, ContextRecord | None] = {}
-        self._database: sqlite3.Connection | None = None
         self._begin()
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    @property
-    def trouble(self) -> str:
-        """Why records cannot be written, for people; empty if they can."""
-        return self._trouble.text
-
-    @property
-    def troubles(self) -> list[str]:
-        """The problems of the file, for people."""
-        return self._trouble.texts
 
     @property
     def owes(self) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from noid.errors import PlatformError
 from noid.state import files
+from noid.state.database import DatabaseFile
 from noid.state.files import DamagedError
 
 FILE_NAME: Final = "history.sqlite"
@@ -45,7 +46,7 @@ class Page(NamedTuple):
     before: int
 
 
-class HistoryStore:
+class HistoryStore(DatabaseFile):
     """The events of one host.
 
     Args:
@@ -53,27 +54,9 @@ class HistoryStore:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE_NAME
-        self._trouble = files.Trouble(self.path)
+        super().__init__(directory / FILE_NAME)
         self._owed: list[bytes] = []
-        self._database: sqlite3.Connection | None = None
         self._open()
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    @property
-    def trouble(self) -> str:
-        """Why events cannot be written, for people; empty if they can."""
-        return self._trouble.text
-
-    @property
-    def troubles(self) -> list[str]:
-        """The problems of the file, for people."""
-        return self._trouble.texts
 
     @property
     def owes(self) -> bool:

@@ -26,6 +26,7 @@ from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.segments import Segments
 from noid.planes.bpf.uses import Uses
 from noid.planes.default_sources import DefaultSources
+from noid.planes.delayed import Delayed
 from noid.planes.inquiries import AT_ONCE, Inquiries
 from noid.planes.paced import Paced
 from noid.planes.rows import NO_ROW, Rows
@@ -82,7 +83,7 @@ class FlowTables(SlowPath):
             choose=self._choose,
         )
         self.left = LeftUplinks(self._drop_left)
-        self.refreshing: asyncio.TimerHandle | None = None
+        self.refresh = Delayed(self._refresh, REFRESH_S)
         self.tables: dict[str, libbpf.Table] = {}
         self.segments = Segments(self.tables, self.rewriter.by_label)
 
@@ -178,7 +179,7 @@ class FlowTables(SlowPath):
         aids = [aid for some in by_source.values() for aid in some if aid in self.watched]
         self.steering.choose(dict(filter(None, map(self._choice, aids))))
         if any(fresh):
-            self._refresh_soon()
+            self.refresh.request()
 
     def _speaks_for(self, flow: Flow) -> bool:
         """Whether packets to the peer whose source is yet to be chosen get this AID.
@@ -196,16 +197,8 @@ class FlowTables(SlowPath):
         if route is not None:
             self.steering.remove_peer(*route)
 
-    def _refresh_soon(self) -> None:
-        """Connections that are older than their routes take these too."""
-        if self.refreshing is None:
-            loop = asyncio.get_running_loop()
-            self.refreshing = loop.call_later(REFRESH_S, self._refresh)
-
     def _refresh(self) -> None:
-        self.refreshing = None
-        with self.counted(PlaneCounter.ADDRESSES_REFUSED):
-            self.network.forget_cached_routes(self.interfaces_of_ours.own)
+        self.forget_cached_routes(self.interfaces_of_ours.own)
 
     def _choice(self, aid: Locator) -> Choice | None:
         """Uplink and source for packets to a peer whose source is yet to be chosen, if any.
@@ -264,7 +257,7 @@ class FlowTables(SlowPath):
 
     def _look_up(self, aids: Sequence[Locator]) -> None:
         if self.steering.look_again(aids):
-            self._refresh_soon()
+            self.refresh.request()
         for aid in filter(self.watched.__contains__, aids):
             default = self._default_source(aid)  # and whether an uplink leads there
             self._put_choice(aid, self._choice_of(aid, self._local_of(aid) or default))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Uplinks that flows have left, and what still waits there for a neighbour."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
+
+from noid.planes.delayed import Delayed
 
 LEFT_S: Final = 0.05
 """How long after the first of some flows has left an uplink what waits there is dropped."""
@@ -21,20 +22,18 @@ class LeftUplinks:
     def __init__(self, drop: Callable[[int], None]) -> None:
         self._drop = drop
         self._rows: set[int] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._dropping = Delayed(self._drop_all, LEFT_S)
 
     def close(self) -> None:
         """Drops nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._dropping.cancel()
 
     def add(self, row: int) -> None:
         """A flow has left the uplink of this row."""
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LEFT_S, self._drop_all)
         self._rows.add(row)
+        self._dropping.request()
 
     def _drop_all(self) -> None:
-        rows, self._rows, self._timer = self._rows, set(), None
+        rows, self._rows = self._rows, set()
         for row in rows:
             self._drop(row)

@@ -202,8 +202,7 @@ class BpfPlane(FlowTables):
         pending = (self.segments, self.choosing, self.inquiries, self.default_sources, self.left)
         for one in pending:
             one.close()
-        if self.refreshing is not None:
-            self.refreshing.cancel()
+        self.refresh.cancel()
         for ring in self.rings:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(ring.fileno())
