@@ -4,13 +4,15 @@
 import argparse
 import functools
 import json
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from noid.bench import dns_stub
-from noid.bench.flood import Flood
+from noid.bench.flood import BATCH, Flood
+from noid.bench.memory import traced
 from noid.bench.report import Bench, Report
 from noid.cli.bench import BENCHES
 from noid.cli.main import main, parser
@@ -139,6 +141,19 @@ def test_a_flood_is_answered_and_leaves_nothing(capsys: pytest.CaptureFixture[st
         assert 0 < found[name]["min"] <= found[name]["max"]
     assert found["resident_octets"] > 0
     assert found["table_entries_growth"] <= 40  # a bucket of a prefix that was not there yet
+
+
+@pytest.mark.slow
+def test_a_long_flood_takes_no_more_memory_than_a_short_one() -> None:
+    """Not even of the bench, which would count it as growth of the responder."""
+    flood = Flood()
+    peaks = []
+    with traced():
+        for batches in (1, 2):
+            tracemalloc.reset_peak()
+            flood.answered(batches * BATCH)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_contexts_have_a_size(capsys: pytest.CaptureFixture[str]) -> None:

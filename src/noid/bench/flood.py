@@ -97,11 +97,12 @@ class Flood:
         """
         seconds = 0.0
         for start in range(0, count, BATCH):
-            inits = [self._init(one_site=False) for _ in range(min(BATCH, count - start))]
-            sent, taken = self._pour(inits)
+            batch = min(BATCH, count - start)
+            # No batch has a name: the next one would be made while it is still in memory.
+            sent, taken = self._pour([self._init(one_site=False) for _ in range(batch)])
             seconds += taken
-            if sent != len(inits):
-                raise ShimError(f"{len(inits) - sent} INITs were not answered")
+            if sent != batch:
+                raise ShimError(f"{batch - sent} INITs were not answered")
         return round(count / seconds, 1)
 
     def refused(self, count: int) -> float:
