@@ -40,6 +40,10 @@ EMPTY_RECORD = bytes((0, 0, dns.rdatatype.NULL, 0, 1)) + bytes(6)
 """A record of the root with nothing in it."""
 OF_QUESTION = b"\xc0\x0c"
 """A pointer to the name in the question."""
+POINTER_OCTETS = 2
+POINTED_TO_MAX = 1 << 14
+"""Offsets below this can be pointed to."""
+UNKNOWN_KIND = 65_280
 LINES_PER_OCTET = 10
 LINES_OF_RECORDS = 100_000
 """Lines of Python that run: for each octet of a message, and for the records that are looked at."""
@@ -118,8 +122,26 @@ def pointing(count: int, *, owners: bool) -> tuple[Query, bytes]:
     return query, octets + others
 
 
-def record(owner: bytes, rdata: bytes) -> bytes:
-    head = struct.pack("!HHIH", dns.rdatatype.PTR, dns.rdataclass.IN, 60, len(rdata))
+def pointing_to_pointers() -> tuple[Query, bytes]:
+    """A PTR record whose name is a chain of as many pointers as there can be, and then labels.
+
+    The chain is in a record of an unknown type, which servers pass on as it is.
+    """
+    query = make_query(wire_of(NAME) or b"", dns.rdatatype.PTR)
+    chain = bytearray(wire_of(LONG_NAME) or b"")
+    at = last = query.end + len(record(OF_QUESTION, b""))
+    at += len(chain)
+    while at < POINTED_TO_MAX - POINTER_OCTETS:
+        chain += (POINTER << 8 | last).to_bytes(POINTER_OCTETS)
+        last, at = at, at + POINTER_OCTETS
+    flags, counts = b"\x81\x80", COUNTS.pack(1, 2, 0, 0)
+    octets = query.octets[:2] + flags + counts + query.octets[HEADER_OCTETS : query.end]
+    octets += record(OF_QUESTION, bytes(chain), UNKNOWN_KIND)
+    return query, octets + record(OF_QUESTION, (POINTER << 8 | last).to_bytes(POINTER_OCTETS))
+
+
+def record(owner: bytes, rdata: bytes, kind: int = dns.rdatatype.PTR) -> bytes:
+    head = struct.pack("!HHIH", kind, dns.rdataclass.IN, 60, len(rdata))
     return owner + head + rdata
 
 
@@ -129,6 +151,7 @@ LONG: dict[str, Callable[[], tuple[Query, bytes]]] = {
     ),
     "names of many labels": lambda: pointing(3_000, owners=False),
     "owners of many labels": lambda: pointing(3_000, owners=True),
+    "pointers to pointers": pointing_to_pointers,
     "strings": lambda: response(NAME, "TXT", rrset(NAME, "TXT", " ".join(['""'] * 60_000))),
     "aliases": lambda: response(
         NAME,
