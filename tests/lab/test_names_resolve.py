@@ -10,11 +10,14 @@ import pytest
 from noid.host.resolvconf import asked
 from noid.lab.lab import Lab
 from noid.lab.topology import NAME_SERVER
+from noid.lab.waiting import wait_for
 from tests.lab.own_etc import BEFORE, NOID, TIMEOUT_S, OwnEtc
 
 LIMIT_S = 1.0
 TRIES = 5
 """A machine that is busy at one moment is not at five; a wait for a silent server is the same."""
+FULL = "/mnt"
+"""A place of the host on which there is room for nothing."""
 SILENT = "2001:db8:1:a::dead"
 """An address that nothing has."""
 
@@ -83,6 +86,17 @@ def test_names_resolve_on_a_full_disk(host: OwnEtc) -> None:
         assert done.returncode == 1
         assert done.stderr == "noid: change /etc/resolv.conf: No space left on device\n"
         assert host.resolv_conf.read_text() == BEFORE
+
+
+def test_names_resolve_where_a_user_has_left_no_room_for_the_control_socket(host: OwnEtc) -> None:
+    host.run("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "none", FULL)
+    config = host.etc / "noid.toml"
+    config.write_text(config.read_text().replace(str(host.socket), f"{FULL}/noid/noid.sock"))
+    host.daemon = host.spawn(*NOID, "run")
+    wait_for("noid is ready", lambda: " ready: " in host.log(), TIMEOUT_S)
+    assert "No space left on device; set control.socket to a path" in host.log()
+    assert_names_resolve(host)
+    assert host.daemon.poll() is None
 
 
 def test_names_resolve_when_a_resolver_is_lost(host: OwnEtc) -> None:
