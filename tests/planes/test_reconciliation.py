@@ -2,6 +2,7 @@
 """What others remove from a host that noid runs on is restored, counted and reported."""
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -14,9 +15,11 @@ import pytest
 
 from noid.counters import PlaneCounter
 from noid.engine.events import LocatorsChanged
+from noid.errors import PlatformError
 from noid.host.routes import mtu_in
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import libbpf
+from noid.planes.bpf.bpffs import Pinned
 from noid.planes.bpf.carried import TABLES, pin_of
 from noid.planes.rows import CUTS_TCP
 from noid.planes.steering import GATEWAY
@@ -354,6 +357,47 @@ def test_pins_are_restored(pins: Path, caplog: pytest.LogCaptureFixture) -> None
         await is_restored(kept, state, lambda: remove(list(pins.glob("*-*"))))
         await is_restored(kept, state, lambda: run(f"umount {pins}"))
         assert "pins: 1 (map-ours" in lines(caplog)[0]
+
+    keeping(pins, scenario)
+
+
+def test_a_pin_is_missed_though_its_directory_was_looked_at_before(tmp_path: Path) -> None:
+    pinned, paths = Pinned(tmp_path), [tmp_path / name for name in "ab"]
+    assert not pinned.has(lambda: paths)
+    for path in paths:
+        path.touch()
+    looks = 0
+
+    def looked_at() -> list[Path]:
+        nonlocal looks
+        looks += 1
+        return paths
+
+    assert [pinned.has(looked_at) for _ in range(2)] == [True, True]
+    assert looks == 2, "another may be removed in the same tick"
+    os.utime(tmp_path, ns=(0, 0))
+    assert [pinned.has(looked_at) for _ in range(3)] == [True, True, True]
+    assert looks == 3
+    paths[0].unlink()
+    assert [pinned.has(looked_at) for _ in range(2)] == [False, False]
+    paths[0].touch()
+    assert pinned.has(looked_at)
+    shutil.rmtree(tmp_path)
+    assert not pinned.has(looked_at)
+
+
+def test_links_that_the_kernel_does_not_describe_are_surveyed(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(kept: Kept) -> None:
+        def refuse(link: int) -> tuple[int, int]:
+            raise PlatformError("describe a BPF link", errno.ENOBUFS, "refused")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(libbpf, "target", refuse)
+            assert not kept.plane.is_intact()
+            await until(lambda: kept.plane.counts[PlaneCounter.QUERIES_REFUSED] > 0)
+        await until(kept.plane.is_intact)
 
     keeping(pins, scenario)
 

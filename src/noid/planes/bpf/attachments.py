@@ -17,6 +17,7 @@ from noid.errors import PlatformError, ShimError, Unsupported
 from noid.host.netlink import HostNetwork
 from noid.host.survey import Device
 from noid.planes.bpf import libbpf
+from noid.planes.bpf.bpffs import Pinned
 from noid.planes.rows import CUTS_TCP, lacks
 from noid.planes.uplink import CUT_TCP, SUM
 
@@ -44,6 +45,7 @@ class Uplinks:
     def __init__(self, network: HostNetwork, pins: Path, hook: str) -> None:
         self.network = network
         self.pins = pins
+        self._pinned = Pinned(pins)
         self.hook = hook
         self.modes: dict[str, str] = {}
         self._indexes: dict[str, int] = {}
@@ -122,11 +124,16 @@ class Uplinks:
         return [name for name, index in self._indexes.items() if now.get(name) != index]
 
     def lost_links(self) -> set[int]:
-        """The indexes of the devices that lack a BPF link of noid; uses no netlink message."""
+        """The indexes of the devices that lack a BPF link of noid; uses no netlink message.
+
+        Raises:
+            PlatformError: the kernel does not say.
+        """
+        are_pinned = self._pinned.has(self._links.keys)
         lost = {
             link.device
             for path, link in self._links.items()
-            if libbpf.target(link.descriptor) != link[1:] or not path.exists()
+            if libbpf.target(link.descriptor) != link[1:] or not (are_pinned or path.exists())
         }
         gone = (index for index, link in self._passing.items() if not libbpf.target(link)[1])
         return lost.union(gone)

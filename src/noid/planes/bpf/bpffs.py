@@ -6,12 +6,16 @@ import ctypes
 import errno
 import os
 import stat
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from noid.errors import PlatformError
 
 BPFFS_MAGIC = 0xCAFE4A11
 STATFS_OCTETS = 256
+TICK_NS = 100_000_000
+"""A directory that changes twice in a tick of the kernel, of at most 10 ms, has the same time."""
 ROOT = 0
 MOUNTS = Path("/proc/self/mounts")
 MOUNT_SOURCE = b"noid"
@@ -52,6 +56,36 @@ def is_own(path: Path) -> bool:
         return not (owner_trouble(path.parent) or owner_trouble(path))
     except OSError:
         return False
+
+
+class Pinned:
+    """Whether pins exist, which the kernel does not report.
+
+    The time of their directory changes when one is removed, so usually one look at that is enough.
+
+    Args:
+        directory: where they are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._seen: tuple[int, ...] = ()
+
+    def has(self, paths: Callable[[], Iterable[Path]]) -> bool:
+        """Whether all of these exist, and existed when the directory last changed."""
+        try:
+            status = os.stat(self.directory)
+        except OSError:
+            return False
+        seen = status.st_dev, status.st_ino, status.st_mtime_ns
+        if seen == self._seen:
+            return True
+        self._seen = ()
+        if not all(path.exists() for path in paths()):
+            return False
+        if abs(time.time_ns() - status.st_mtime_ns) > TICK_NS:
+            self._seen = seen
+        return True
 
 
 def mount_bpffs(directory: Path) -> None:

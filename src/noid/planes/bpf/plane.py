@@ -19,13 +19,14 @@ from pathlib import Path
 
 from noid.constants import MTU_MIN
 from noid.counters import KERNEL_COUNTERS, PlaneCounter
-from noid.errors import ShimError
+from noid.errors import PlatformError, ShimError
 from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.survey import Device, Survey
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.attachments import Uplinks
+from noid.planes.bpf.bpffs import Pinned
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES, pin_of
 from noid.planes.bpf.features import TIMERS, explained, missing
 from noid.planes.bpf.kernel_flows import FlowTables
@@ -86,6 +87,7 @@ class BpfPlane(FlowTables):
         self.directory = directory
         self.referrals = referrals
         self.pins = Path(self.section.pins)
+        self.pinned = Pinned(self.pins)
         self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
         self.refused: dict[str, ShimError] = {}
         self.missing: set[int] = set()
@@ -129,10 +131,8 @@ class BpfPlane(FlowTables):
         self.segmenter = Segmenter(self.network, self.section.device)
         pair = self.segmenter.make(self.mtu, sums=sums(self.seen))
         self.interfaces_of_ours = Interfaces(self.device_index, pair.entry, pair.exit)
-        own, at_once = pair.exit, self.limits.routes_at_once
-        self.steering = Steering(
-            self.network, self.section, own, self._routes_refused, at_once, self.led
-        )
+        refused, at_once = self._routes_refused, self.limits.routes_at_once
+        self.steering = Steering(self.network, self.section, pair.exit, refused, at_once, self.led)
 
     def _routes_refused(self, count: int) -> None:
         self.counts[PlaneCounter.ROUTES_REFUSED] += count
@@ -174,9 +174,8 @@ class BpfPlane(FlowTables):
         with self.counted(PlaneCounter.FILTERS_REFUSED):
             divide(self.receivers, [self.programs.programs[name] for name in FILTERS])
         self.rings.append(libbpf.Reports(maps["set_ups"], self._on_report, limits.reports_at_once))
-        loop = asyncio.get_running_loop()
         for ring in self.rings:
-            loop.add_reader(ring.fileno(), ring.consume)
+            asyncio.get_running_loop().add_reader(ring.fileno(), ring.consume)
 
     def start(self) -> None:
         """Attaches the programs; they replace those of an earlier daemon."""
@@ -301,8 +300,9 @@ class BpfPlane(FlowTables):
 
     def is_intact(self) -> bool:
         """Whether BPF links and pins exist, whose removal the kernel does not report."""
-        lost = self.missing or self.uplinks.lost_links()
-        return not lost and all(path.exists() for path in self._pins())
+        with contextlib.suppress(PlatformError):  # the next survey counts it
+            return not (self.missing or self.uplinks.lost_links()) and self.pinned.has(self._pins)
+        return False
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Sends nothing by a device that has lost its carrier, or has gone down; at once."""
