@@ -211,6 +211,16 @@ def test_other_contexts_are_measured_while_one_rests() -> None:
     assert sampling.due_ns == START_NS + APART_NS
 
 
+@pytest.mark.parametrize("again_ns", [PERIOD_NS // 2, 2 * PERIOD_NS])
+def test_contexts_are_looked_at_when_a_sample_is_due_or_they_may_be_others(again_ns: int) -> None:
+    sampling, context = Sampling(), context_of_two_uplinks()
+    sample = sampling.next_of([context], START_NS)
+    assert sample is not None
+    sampling.ended(sample, START_NS)
+    assert sampling.next_of([context], START_NS + 1, again_ns=START_NS + again_ns) is None
+    assert sampling.due_ns == START_NS + min(again_ns, PERIOD_NS)
+
+
 def test_a_peer_that_answered_over_no_uplink_rests() -> None:
     sampling, context = Sampling(), context_of_two_uplinks()
     sampling.rest(context, START_NS)

@@ -35,6 +35,8 @@ ANSWER_WAIT_MIN_S: Final = 0.1
 ANSWER_WAIT_IN_DOUBT_S: Final = 0.3
 """The longest such wait, unless the usual one is longer: an outage is to be shown in a second."""
 ANSWER_WAIT_MAX_S: Final = 2.0
+PING_WAIT_S: Final = 1.0
+"""How long ``noid ping`` waits for the answers of one time."""
 ANSWER_WAIT_UNMEASURED_S: Final = 1.0
 """How long where no round trip is known; over a satellite it takes 0.6 s."""
 ROUND_TRIPS_MAX: Final = 4_096
@@ -202,6 +204,15 @@ class Measuring:
         finally:
             self.rounds = [one for one in self.rounds if one not in rounds]
         return rounds
+
+    async def ping(self, contexts: Sequence[Context]) -> list[dict[str, Any]]:
+        """Asks peers once over every pair of contexts; returns the pairs for ``noid ping``."""
+        results = await self.measure(contexts, times=1, wait_s=PING_WAIT_S)
+        return [
+            pair_report(context, pair, round_trip_ns)
+            for context, one in zip(contexts, results, strict=True)
+            for pair, round_trip_ns in one.answers.items()
+        ]
 
     def give_way(self) -> None:
         """Ends the measurements that give way: there is a more important one to make."""

@@ -106,6 +106,8 @@ class Sampling:
         now_ns: int,
         silent: Collection[Locator] = (),
         heard_ns: Callable[[int], int] = lambda label: NEVER - PERIOD_NS,
+        *,
+        again_ns: int = 0,
     ) -> Sample | None:
         """The next sample; ``ended`` follows.
 
@@ -114,11 +116,13 @@ class Sampling:
             now_ns: the time, by the clock of the engine.
             silent: our locators on silent uplinks.
             heard_ns: when a context last received data or a keepalive, by its F(local).
+            again_ns: when contexts are looked at again if no sample is due earlier, because
+                there may be others, or more, by then; ``APART_NS`` from now without it.
 
         Returns:
             The sample; None if none is due.
         """
-        self.due_ns = now_ns + APART_NS
+        self.due_ns = again_ns or now_ns + APART_NS
         for context in contexts:
             pairs = _idle_pairs(context, silent, of_silent=self._of_silent)
             is_used_silent = context.local_locator in silent

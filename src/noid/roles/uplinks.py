@@ -8,6 +8,7 @@ The model is ``noid.control.uplinks``.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import time
 from collections import deque
@@ -39,12 +40,13 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.errors import UsageError
+from noid.host.precise import until_next
 from noid.host.survey import Survey
 from noid.locators import Locator, parse_locator
 from noid.roles.doubters import Doubters
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
-from noid.roles.measuring import Measuring, Round, both_ways, pair_report, with_peer
+from noid.roles.measuring import Measuring, Round, both_ways, with_peer
 from noid.roles.preferring import Preferring
 from noid.roles.sampling import Sample, Sampling
 from noid.text import printable
@@ -55,6 +57,8 @@ SUSPECTS_MAX: Final = PEERS_ASKED_MAX // 2
 """Of them those whose contexts suspect or left a pair; the others are asked whether it is they."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
+LOOK_INTERVAL_S: Final = 0.5
+"""How often contexts are looked at while no sample is due; less than ``TURN_NS``, or it is late."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
 TIMES_FOR_LOSS: Final = 2
@@ -65,8 +69,6 @@ ASKED_IN_ALL_MAX: Final = 3
 switches soon, and then its answers tell the directions apart."""
 SWITCH_WAIT_S: Final = 0.2
 """How long it may take to notice: our requests over the pair in use are signs of life for it."""
-PING_WAIT_S: Final = 1.0
-"""How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
 """Contexts that are measured at one time."""
 RECENT_NS: Final = 10_000_000_000
@@ -310,9 +312,13 @@ class UplinkWatch:
         """Measures a pair of a context; if that is not answered, asks peers over all of theirs."""
         now_ns = time.monotonic_ns()
         since_ns, in_turn = now_ns - RECENT_NS, self._in_turn(self.sampling)
-        recent = (one for one in in_turn if self.heard_ns(one.local_label) >= since_ns)
+        heard_ns = functools.cache(self.heard_ns)
+        recent = (one for one in in_turn if heard_ns(one.local_label) >= since_ns)
+        wait_s = until_next(LOOK_INTERVAL_S, asyncio.get_running_loop().time())
+        are_all = self.host.context_count <= CONTEXTS_LOOKED_AT_MAX
+        again_ns = now_ns + int(wait_s * 1e9) if are_all else 0
         silent = self._silent_locators()
-        sample = self.sampling.next_of(recent, now_ns, silent, self.heard_ns)
+        sample = self.sampling.next_of(recent, now_ns, silent, heard_ns, again_ns=again_ns)
         if sample is None:
             return
         one = await self._measure(sample, here=True)
@@ -436,13 +442,7 @@ class UplinkWatch:
             return {"error": f"no context with {printable(peer)}; see: noid contexts"}
         if len(self.measuring.rounds) >= ROUNDS_MAX:
             return {"error": "too many measurements at one time; try again in a second"}
-        results = await self.measuring.measure(found, times=1, wait_s=PING_WAIT_S)
-        pairs = [
-            pair_report(context, pair, round_trip_ns)
-            for context, one in zip(found, results, strict=False)
-            for pair, round_trip_ns in one.answers.items()
-        ]
-        return {"now": round(time.time(), 3), "pairs": pairs}
+        return {"now": round(time.time(), 3), "pairs": await self.measuring.ping(found)}
 
     @property
     def down(self) -> list[str]:
