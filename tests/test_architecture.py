@@ -45,10 +45,11 @@ ROOMS = {
     "engine": room("wire dns flows shares", pure=True),
     "policy_config": room(pure=True),
     "config_parts": room(pure=True),
+    "config_text": room(),
     "config_values": room(pure=True),
-    "config": room("config_parts config_values policy_config"),
+    "config": room("config_parts config_text config_values policy_config"),
     "config_places": room("config"),
-    "border_config": room("config config_values flows"),
+    "border_config": room("config config_text config_values flows"),
     "host": room(),
     "resolver": room("dns host shares"),
     "planes": room("config flows host wire"),
@@ -63,8 +64,8 @@ ROOMS = {
     "sockets": room("config_places control"),
     "setup": room("dns host state"),
     "cli": room(
-        "bench border_config config config_places control dns doctor host lab planes.bpf resolver"
-        " roles setup sim state sweep wire"
+        "bench border_config config config_places config_text control dns doctor host lab"
+        " planes.bpf resolver roles setup sim state sweep wire"
     ),
     "sim": room("dns engine flows shares wire", pure=True),
     "sweep": room("bench engine sim"),

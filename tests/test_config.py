@@ -2,11 +2,13 @@
 """The configuration file: taken as a whole, or refused with the key and the reason."""
 
 import json
+import os
 from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
 
+from noid.border_config import load_border_config
 from noid.config import (
     DEFAULT_SOCKET,
     DEFAULT_STATE_DIRECTORY,
@@ -15,6 +17,7 @@ from noid.config import (
     parse_config,
     upstream_resolvers,
 )
+from noid.config_text import OCTETS_MAX
 from noid.constants import LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError
 
@@ -206,6 +209,32 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_config(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "noid.toml"
+    path.write_bytes(b'\xef\xbb\xbf[host]\r\nname = "a.example"\r\n')
+    assert load_config(path).host.name == "a.example"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "noid.toml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is a pipe"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="is a pipe"):
+        load_border_config(path)
+
+
+def test_a_file_is_so_long_and_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "noid.toml"
+    path.write_bytes(b"#" * OCTETS_MAX)
+    assert load_config(path) == parse_config("")
+    path.write_bytes(b"#" * (OCTETS_MAX + 1))
+    with pytest.raises(ConfigError, match=f"longer than {OCTETS_MAX} octets"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="longer than"):
+        load_config(Path("/dev/zero"))
 
 
 # --- the upstream resolvers -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from noid.config import (
     codepoint_problems,
     metrics_problems,
 )
+from noid.config_text import read_text
 from noid.config_values import SOCKET_OCTETS_MAX, wrong_with_path
 from noid.constants import (
     BORDER_INSIDE_MAX,
@@ -193,12 +194,7 @@ def load_border_config(
     Raises:
         ConfigError: the file cannot be read, is not TOML, or holds something that cannot be.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), "is not UTF-8 text") from None
+    text = read_text(path)
     if not is_checked:
         return _converted(text, str(path))
     return parse_border_config(text, origin=str(path), refuse=refuse)

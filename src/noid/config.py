@@ -17,6 +17,7 @@ from typing import Annotated, Literal, assert_never, get_args
 import msgspec
 
 from noid.config_parts import parts, whole
+from noid.config_text import read_text
 from noid.config_values import SOCKET_OCTETS_MAX, is_address, is_address_and_port, wrong_with_path
 from noid.constants import CONTEXTS_MAX, LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError, UsageError
@@ -228,23 +229,6 @@ def load_config(path: Path) -> Config:
         ConfigError: the file cannot be read, is not TOML, or holds something that cannot be.
     """
     return parse_config(read_text(path), origin=str(path))
-
-
-def read_text(path: Path) -> str:
-    """The text of a configuration file.
-
-    Raises:
-        ConfigError: it cannot be read, or is no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        remedy = "name a file that is there"
-        if isinstance(error, PermissionError):
-            remedy = "run as root, or let this user read it"
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}", remedy) from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), "is not UTF-8 text", "save it as UTF-8") from None
 
 
 def parse_config(text: str, *, origin: str = "configuration") -> Config:

@@ -11,8 +11,9 @@ from typing import Final
 from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import add_socket
-from noid.config import Config, examine, read_text, unmatched_globs
+from noid.config import Config, examine, unmatched_globs
 from noid.config_places import USUAL_CONFIG, config_file, named_config
+from noid.config_text import read_text
 from noid.control.client import ask
 from noid.dns.records import canonical_name
 from noid.dns.zone import HOST_NAME, is_host_name
