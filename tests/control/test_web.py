@@ -140,6 +140,13 @@ def test_each_file_comes_with_a_strict_policy(tmp_path: Path, path: str) -> None
     play(tmp_path, scene)
 
 
+def test_every_file_of_the_pages_is_served() -> None:
+    files = [one for one in Path(web.__file__).parent.iterdir() if one.is_file()]
+    assert {one.name for one in files if one.suffix != ".py"} == {
+        name for name, _ in web.FILES.values()
+    }
+
+
 def test_the_page_sets_texts_and_no_markup() -> None:
     page = (Path(web.__file__).parent / "page.js").read_text(encoding="utf-8")
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):

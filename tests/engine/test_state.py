@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.constants import COOKIE_LIFETIME, KEYS_KEPT, KEYS_LIFETIME, SECOND
+from noid.engine.host import OF_CODE, OF_TIMER
 from noid.engine.secrets import HostKeys, KeyPair, Side, context_key
 from noid.engine.state import LAW, PATH_LAW, TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import KEY_MASK, Timers
+from noid.wire.control import Code
 from tests.engine.network import A1, A2, established
 
 
@@ -35,6 +37,13 @@ def test_a_timer_that_a_state_does_not_have_changes_nothing_in_it() -> None:
     for state in State:
         for timer in set(Timer) - TIMERS_OF[state]:
             assert LAW[state][Trigger(timer.value)].next == {state}
+
+
+def test_every_timer_and_message_has_a_function_and_every_timer_a_state() -> None:
+    assert set(OF_TIMER) == set(Timer)
+    assert set(OF_CODE) == set(Code)
+    assert frozenset().union(*TIMERS_OF.values()) == set(Timer)
+    assert all(Trigger[timer.name].value == timer.value for timer in Timer)
 
 
 def test_what_the_law_forbids_cannot_be_done() -> None:

@@ -323,6 +323,20 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     json.loads((CONTRIB / "grafana" / "noid.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(
+    ("page", "facts"),
+    [("monitoring.md", Facts(status, paths)), ("border.md", BorderFacts(of_a_border))],
+)
+def test_the_pages_name_every_metric_that_is_no_counter_of_the_table(
+    page: str, facts: Collector
+) -> None:
+    text = (CONTRIB.parent / "docs" / page).read_text(encoding="utf-8")
+    counters = {one.metric for kind in CounterName.__subclasses__() for one in kind}
+    for family in facts.collect():
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        assert name in counters or f"`{name}`" in text, name
+
+
 def test_counters_of_another_role_are_left_out() -> None:
     def of_a_host() -> dict[str, Any]:
         return {**status(), "dropped": {}}

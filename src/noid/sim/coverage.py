@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import assert_never
 
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -12,6 +13,10 @@ from noid.engine.events import (
     IdleChecked,
     Input,
     LocatorsChanged,
+    MeasurePairs,
+    PeerResolved,
+    PolicyChanged,
+    TimePassed,
 )
 from noid.engine.inspection import Inspection
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
@@ -25,6 +30,8 @@ from noid.flows.events import (
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
+    UnknownLabelSeen,
+    UnknownPeerSeen,
 )
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said
@@ -34,17 +41,6 @@ Entry = tuple[State, Trigger] | tuple[Path, Cue]
 QUOTE_AT = 8
 TRIGGERS = {code.value: Trigger(code.name) for code in Code}
 BY_LABEL = frozenset({Trigger.UR, Trigger.UA, Trigger.CLOSE, Trigger.CLOSEACK, Trigger.KEEPALIVE})
-OF_LABEL: dict[type[Input], Trigger] = {
-    UnansweredPacket: Trigger.UNANSWERED,
-    SourceMoved: Trigger.SOURCE_MOVED,
-    OneWayDataSeen: Trigger.ONE_WAY_DATA,
-    LongUnproven: Trigger.UNANSWERED,
-    LongPacketLost: Trigger.UNANSWERED,
-    IdleChecked: Trigger.IDLE_CHECKED,
-    DataHasCome: Trigger.DATA_HAS_COME,
-    PacketHeld: Trigger.PACKET_HELD,
-}
-"""Events about the context with a label."""
 
 
 class Coverage:
@@ -78,19 +74,24 @@ class Coverage:
                 self._count(list(inside.labels.values()), Trigger.LOCATORS_CHANGED)
             case ContextRestored():
                 self._count(_labelled(inside, event.memory.local_label), Trigger.CONTEXT_FOUND)
-            case (
-                UnansweredPacket()
-                | LongUnproven()
-                | LongPacketLost()
-                | SourceMoved()
-                | OneWayDataSeen()
-                | IdleChecked()
-                | DataHasCome()
-                | PacketHeld()
-            ):
-                self._count(_labelled(inside, event.local_label), OF_LABEL[type(event)])
+            case UnansweredPacket() | LongUnproven() | LongPacketLost():
+                self._count(_labelled(inside, event.local_label), Trigger.UNANSWERED)
+            case SourceMoved():
+                self._count(_labelled(inside, event.local_label), Trigger.SOURCE_MOVED)
+            case OneWayDataSeen():
+                self._count(_labelled(inside, event.local_label), Trigger.ONE_WAY_DATA)
+            case IdleChecked():
+                self._count(_labelled(inside, event.local_label), Trigger.IDLE_CHECKED)
+            case DataHasCome():
+                self._count(_labelled(inside, event.local_label), Trigger.DATA_HAS_COME)
+            case PacketHeld():
+                self._count(_labelled(inside, event.local_label), Trigger.PACKET_HELD)
+            case UnknownLabelSeen() | UnknownPeerSeen() | PeerResolved():
+                pass  # of no context
+            case PolicyChanged() | MeasurePairs() | TimePassed():
+                pass  # no trigger
             case _:
-                pass
+                assert_never(event)
 
     def rang(self, state: State, trigger: Trigger) -> None:
         """Counts an expired timer of a context, whether it was still set or not."""
