@@ -8,10 +8,12 @@ from typing import get_args, get_origin
 import msgspec
 import pytest
 
+import noid
 from noid.border_config import BorderSection, ProviderTable
 from noid.config import Config, parse_config
 from noid.roles.reloading import LIVE
 
+SOURCE = Path(noid.__path__[0])
 DOCS = Path(__file__).parents[1] / "docs"
 OPERATING = (DOCS / "operating.md").read_text(encoding="utf-8")
 BORDER = (DOCS / "border.md").read_text(encoding="utf-8")
@@ -82,3 +84,10 @@ def test_the_tables_have_every_key_of_a_border(section: type[msgspec.Struct]) ->
         (row,) = (one for one in rows if f"`{field.name}`" in one.split("|")[1])
         quoted = set(re.findall(r"[\w-]+", row))
         assert [one for one in choices(field) if one not in quoted] == []
+
+
+@pytest.mark.parametrize("section", [*sections().values(), BorderSection, ProviderTable])
+def test_every_key_is_read(section: type[msgspec.Struct]) -> None:
+    text = "\n".join(path.read_text() for path in sorted(SOURCE.rglob("*.py")))
+    read = set(re.findall(r"\.([a-z]\w+)\b(?!\()", text))
+    assert [one.name for one in msgspec.structs.fields(section) if one.name not in read] == []

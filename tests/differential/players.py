@@ -33,7 +33,6 @@ SENT_AGAIN = "sent again"
 """What the slow path must never make of a packet from the network."""
 WINDOW = layout.COUNT.size * 2
 USER = layout.COUNT.size * 2
-KINDS = 8
 SENTINEL_LABEL = 0x7FFFF
 PATIENCE_S = 20.0
 TRIES = 6
@@ -107,7 +106,7 @@ class Kernel:
             return NOT_M6  # BPF_PROG_TEST_RUN refuses it; the program could not read a header
         self.played += 1
         if self.played % 20 == 0:  # rates and shares are not what is compared
-            for kind in range(KINDS):
+            for kind in layout.ReportKind:
                 self.windows.put(kind.to_bytes(4, sys.byteorder), bytes(WINDOW))
             for user in list(self.users.keys()):
                 self.users.remove(user)

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -41,7 +42,7 @@ route add default via 2001:db8:1:a::1 dev up1
 A_1, A_2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
 PLACES = {A_1: "up1", A_2: "up2"}
 AIDS = "2001:db8:1:a::a 2001:db8:2:a::a"
-PLANES: tuple[Plane, ...] = ("bpf", "tun")
+PLANES = get_args(Plane)
 BASE = "table inet house {{\nchain c {{\ntype filter hook {hook} priority 0;\n{rules}\n}}\n}}\n"
 ONLY_KNOWN = "policy drop\niif lo accept\nicmpv6 type { 135, 136 } accept"
 IN_OUTAGE = f"on noid0-try for {AIDS} while its own uplink is down"

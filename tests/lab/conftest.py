@@ -4,18 +4,19 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from noid.config import Plane
 from noid.errors import ShimError
 from noid.lab import machine
-from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from tests.lab.conversations import assert_no_errors, echoing_lab
 
 PROGRAMS = ("ip", "nsd", "nginx", "curl", "dumpcap")
 TUN_DEVICE = Path("/dev/net/tun")
-PLANES: tuple[Plane, ...] = ("tun", "bpf")
+PLANES = get_args(Plane)
 HERE = Path(__file__).parent
 
 

@@ -5,7 +5,7 @@ import argparse
 import itertools
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from noid.bench.conversation import Conversation, Direction
 from noid.bench.report import Bench, Report, Watch, add_runs, positive
@@ -21,7 +21,7 @@ from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 
 DIRECTION: Final[Direction] = "from_a"
-PLANES: Final[tuple[Plane, ...]] = ("bpf", "tun")
+PLANES: Final = tuple(one for one in get_args(Plane) if one not in ("none", "auto"))
 EVENTS_MAX: Final = 1_000
 """Of the history of a daemon; a run causes few."""
 NOTE: Final = (

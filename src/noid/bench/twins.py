@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from noid.bench.report import Report, Series, Watch, add_runs, positive
 from noid.errors import PlatformError
@@ -21,7 +21,7 @@ from noid.lab import machine, namespaces, topology
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 
-PLANES: tuple[Plane, ...] = ("auto", "bpf", "tun")
+PLANES: tuple[Plane, ...] = tuple(one for one in get_args(Plane) if one != "none")
 PORT = 5201
 SERVER, CLIENT = "b", "a"
 PAIR = topology.locators(CLIENT)[0], topology.locators(SERVER)[0]

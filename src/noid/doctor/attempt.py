@@ -50,7 +50,7 @@ class Attempt:
         self.mark = secrets.token_bytes(MARK_OCTETS)
         # Control messages arrive before the kernel plane has routes to a peer. The TUN plane has
         # routes before any context.
-        self.sender = trial.stranger if trial.kind == "bpf" else trial.peer
+        self.sender = trial.stranger if trial.leads_by_uplinks else trial.peer
         self.talking: set[tuple[Locator, int]] = set()
 
     def traced(self, probe: Probe) -> Traced:
@@ -68,7 +68,7 @@ class Attempt:
         """The probes that were dropped."""
         # Outbound packets first: connection tracking then accepts the answers.
         found = [*self._forms_out(), *self._forms_in()]
-        if self.trial.kind == "tun":
+        if not self.trial.leads_by_uplinks:
             # Without a context, answers arrive as plain packets.
             return [*found, *self._converse(Form.PLAIN), *self._converse(Form.RESTORED)]
         found += self._converse(Form.RESTORED)
@@ -111,7 +111,7 @@ class Attempt:
         probes = []
         for locator, device in self.trial.places.items():
             probes.append(Probe(Form.CONTROL, Direction.IN, device, locator, ipv6.ICMPV6))
-            if self.trial.kind == "tun":
+            if not self.trial.leads_by_uplinks:
                 probes += [
                     Probe(Form.DATA, Direction.IN, device, locator, header)
                     for header in self.headers

@@ -275,13 +275,14 @@ class Doctor:
         The kernel plane keeps running when its daemon has stopped.
         """
         if not isinstance(status, ShimError):
-            return "bpf" if status["plane"]["kind"] == "bpf" else "tun"
+            kind: Plane = status["plane"]["kind"]
+            return kind
         section = self.config.plane
         pins = Path(section.pins)
         if pins.is_dir() and our_pins(pins):
             return "bpf"
         if section.kind != "auto":
-            return "bpf" if section.kind == "bpf" else "tun"
+            return section.kind
         return "bpf" if planes[0].health is Health.OK else "tun"
 
     def _kernel(self) -> Finding:

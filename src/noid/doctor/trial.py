@@ -18,7 +18,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from noid.config import Plane, PlaneSection
 from noid.constants import LOCATORS_MAX, TRIAL_SUFFIX
@@ -112,6 +112,17 @@ table netdev {TABLE} {{{{
 """
 
 
+def leads_by_uplinks(kind: Plane) -> bool:
+    """Whether a plane routes packets to peers through uplinks, and not through its own device."""
+    match kind:
+        case "bpf":
+            return True
+        case "tun":
+            return False
+        case _:
+            assert_never(kind)
+
+
 @dataclass(slots=True)
 class Trial:
     """The test environment after ``set_up``.
@@ -142,9 +153,14 @@ class Trial:
     by_uplink: list[PeerRoute]
     trace: nftables.Trace
 
+    @property
+    def leads_by_uplinks(self) -> bool:
+        """Whether packets to the peer are routed through uplinks while these are up."""
+        return leads_by_uplinks(self.kind)
+
     def device_of(self, locator: Locator, *, in_outage: bool) -> str:
         """The device of packets between a locator and the peer."""
-        return self.device if in_outage or self.kind == "tun" else self.places[locator]
+        return self.device if in_outage or not self.leads_by_uplinks else self.places[locator]
 
     def begin_outage(self) -> None:
         """Configures the trial device as noid configures its device while uplinks are down.
@@ -239,7 +255,7 @@ def set_up(
         by_uplink = [
             PeerRoute(peer, table, socket.if_nametoindex(places[locator]), BY_UPLINK)
             for table, locator in tables.items()
-            if kind == "bpf"
+            if leads_by_uplinks(kind)
         ]
         by_ours = [PeerRoute(peer, table, index, BY_OURS) for table in tables]
         stack.callback(network.remove_routes, by_uplink)

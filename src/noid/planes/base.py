@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from noid.config import Plane
 from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.events import DatapathEvent
@@ -25,7 +26,7 @@ class DataPlane(Protocol):
     No method blocks. After the plane is open, failures are counted and do not raise.
     """
 
-    kind: str
+    kind: Plane
     """What the configuration calls it."""
     counts: Counter[PlaneCounter]
     """What is counted in Python; see ``counters``."""

@@ -13,6 +13,7 @@ import asyncio
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
+from noid.config import Plane
 from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
@@ -38,7 +39,7 @@ REFRESH_S = 0.01
 class TunPlane(SlowPath):
     """See ``noid.planes.base.DataPlane``; made like any ``SlowPath``."""
 
-    kind = "tun"
+    kind: Plane = "tun"
     wanted: dict[Locator, PeerRoute]
     rules: frozenset[Rule] = frozenset()
     devices: frozenset[int] = frozenset()

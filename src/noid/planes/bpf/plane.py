@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from noid.config import Plane
 from noid.constants import MTU_MIN
 from noid.counters import KERNEL_COUNTERS, PlaneCounter
 from noid.errors import PlatformError, ShimError
@@ -99,7 +100,7 @@ class BpfPlane(FlowTables):
         self.kernel_counts: libbpf.Table | None = None
         self.rings: list[libbpf.Reports] = []
 
-    kind = "bpf"
+    kind: Plane = "bpf"
     at_once = HANDED_OVER_AT_ONCE
 
     # --- life ---------------------------------------------------------------------------------
