@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Turning the host's resolver to noid and back, on a file that is not the host's."""
 
+import errno
 import os
 import socket
 import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from noid.control import asked as asking
 from noid.control.asked import Answering, answering
 from noid.control.client import ask
 from noid.errors import ConfigError, PlatformError
-from noid.host.kept import SUFFIX
+from noid.host.kept import SUFFIX, system_errors
 from noid.host.resolvconf import asked, is_asked, is_on, resolvers_before, turn_off, turn_on
 from tests.canned import serving
 from tests.dns.conftest import in_network_namespace
@@ -189,6 +191,37 @@ def test_what_cannot_be_undone_is_not_done(path: Path) -> None:
     with pytest.raises(PlatformError, match="is not there"):
         turn_on(path.with_name("nothing"), "::1")
     assert path.read_text() == BEFORE
+
+
+def test_where_no_resolver_is_named_the_one_of_this_host_stays_behind_noid(path: Path) -> None:
+    path.write_text("search example.org\n")  # man resolv.conf: the name server on the local machine
+    assert turn_on(path, "::1")
+    assert asked(path) == ["::1", "127.0.0.1"]
+    assert not turn_on(path, "::1")
+    assert turn_off(path, "::1")
+    turn_on(path, "127.0.0.1")
+    assert asked(path) == ["127.0.0.1"]
+
+
+def test_root_is_not_told_to_be_root(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    for user, advice in ((0, "chattr -i"), (1000, "run as root")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        with pytest.raises(PlatformError, match=advice), system_errors(path):
+            raise denied
+
+
+def test_off_forgets_nothing_while_another_file_is_mounted_over_it(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_text("nameserver 192.0.2.99\n")
+    before = state(path)
+    assert turn_on(path, "::1")
+    command = 'mount --bind "$1" "$2" && exec "$3" -m noid resolver off --resolv-conf "$2"'
+    words = ("unshare", "-m", "sh", "-c", command, "-", other, path, sys.executable)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, "is mounted" in done.stderr) == (1, True), done.stderr
+    assert turn_off(path, "::1")
+    assert state(path) == before
 
 
 def test_a_fifo_is_not_waited_for(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

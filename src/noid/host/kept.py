@@ -79,5 +79,8 @@ def system_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = f"{error.strerror}" + "; run as root" * isinstance(error, PermissionError)
-        raise PlatformError(f"change {path}", error.errno or 0, advice) from None
+        advice = ""
+        if isinstance(error, PermissionError):
+            advice = "; run as root" if os.geteuid() else f"; if it is immutable: chattr -i {path}"
+        why = f"{error.strerror}{advice}"
+        raise PlatformError(f"change {path}", error.errno or 0, why) from None

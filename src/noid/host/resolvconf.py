@@ -26,6 +26,8 @@ MOUNT_POINT_FIELD: Final = 4
 KEPT_WORDS: Final = ("search", "domain", "sortlist")
 SERVERS_MAX: Final = 3
 """The C library reads no more of them (MAXNS)."""
+LOCAL: Final = "127.0.0.1"
+"""Whom the C library asks where the file names no server."""
 TIMEOUT_DEFAULT_S: Final = 5
 TIMEOUT_S: Final = 1
 """How long programs wait for a server that is silent: also where the file had more."""
@@ -95,10 +97,12 @@ def turn_off(path: Path, listen: str) -> bool:
         Whether anything had to be changed.
 
     Raises:
-        PlatformError: the system refuses.
+        PlatformError: the system refuses, or another file is mounted there, as for one name space.
     """
     kept = aside(path)
     with system_errors(path):
+        if is_wanted(path) and _is_mounted(path):  # what is kept belongs to the file below
+            raise PlatformError(f"{path}", 0, "is mounted over the file to restore; unmount it")
         if is_wanted(path):
             if is_on(path) or not os.path.lexists(path):
                 os.replace(kept, path)
@@ -153,7 +157,8 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _ours(before: list[str], listen: str) -> Iterator[str]:
     """The lines of a file that names the stub first."""
-    others = [one for one in servers_in(before) if not is_same_address(one, listen)]
+    servers = servers_in(before) or [LOCAL]
+    others = [one for one in servers if not is_same_address(one, listen)]
     yield from (f"nameserver {one}" for one in (listen, *others[: SERVERS_MAX - 1]))
     yield from (line for line in before if line.startswith(KEPT_WORDS))
     words = [word for line in before if line.startswith("options") for word in line.split()[1:]]
