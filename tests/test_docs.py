@@ -280,6 +280,9 @@ PHRASES = {
     "of (its|their) own accord": "without a request",
     "outlives? (a|its|the|their) provider": "survives a provider failure",
     "goes by itself|go by themselves": "the kernel removes",
+    "in silence": "silently, without an error",
+    "[Ww]hat came of": "the result of",
+    "or enough": "or given up",
 }
 """Patterns, and what to write instead."""
 ALLOWED = re.compile(r'"mend"|`mend:?`|nobody[.]example')
@@ -332,6 +335,14 @@ def docstrings(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield ast.get_docstring(node) or ""
+
+
+def test_a_docstring_says_what_each_argument_is() -> None:
+    bare = re.compile(r"^ *\w+: (which( \w+)?|where|when)\.$", re.MULTILINE)
+    found = {
+        path for path in SOURCE.rglob("*.py") for text in docstrings(path) if bare.search(text)
+    }
+    assert found == set()
 
 
 def test_docstrings_name_their_subject() -> None:

@@ -36,7 +36,7 @@ class Tap(Listener):
     """The packets of a node, as its interfaces receive them, before any filter, and send them.
 
     Args:
-        lab: where.
+        lab: the lab.
         node: its name.
 
     Attributes:

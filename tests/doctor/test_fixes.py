@@ -44,7 +44,7 @@ class Operator:
     """Reads what the doctor suggests, and types it.
 
     Args:
-        host: where.
+        host: the host.
         place: of the files of the name server.
     """
 

@@ -15,7 +15,7 @@ class Block:
     """Commands that are typed at once.
 
     Attributes:
-        machines: where.
+        machines: the machines.
         stays: whether its last command goes on while others are typed elsewhere.
         text: the commands.
     """

@@ -87,7 +87,7 @@ class Search:
     Attributes:
         told: the peer hears nothing from us.
         packet: of the ULP, that rides on the probes while no pair is known to work.
-        began_s: when.
+        began_s: when it began.
         asked: how often the pair in use was asked.
         silent: it has not answered; another pair may be used.
         nonces: of the URs sent, the pair and the time.
@@ -113,7 +113,7 @@ class Reach:
     """What one host knows of its pairs, and its search.
 
     Args:
-        host: whose.
+        host: the host.
     """
 
     def __init__(self, host: "Alone") -> None:

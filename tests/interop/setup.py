@@ -43,7 +43,7 @@ class SetUp:
     """The exchanges of one host.
 
     Args:
-        host: whose.
+        host: the host.
     """
 
     def __init__(self, host: "Alone") -> None:

@@ -39,7 +39,7 @@ class Conversation:
     """A program whose standard input goes to the other end and whose standard output comes back.
 
     Args:
-        lab: where.
+        lab: the lab.
         host: on which host.
         words: the command line.
     """
@@ -151,7 +151,7 @@ class Pinging:
     """A ping that goes on and on.
 
     Args:
-        lab: where.
+        lab: the lab.
         host: from which host, to the other.
     """
 

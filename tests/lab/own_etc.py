@@ -36,7 +36,7 @@ class OwnEtc:
     """One host, seen by processes that share an /etc that is no other host's.
 
     Args:
-        lab: where.
+        lab: the lab.
         host: on which host; its own daemon must not run.
     """
 

@@ -43,7 +43,7 @@ class End:
     """One end of a pair of associations, on one host.
 
     Attributes:
-        lab: where.
+        lab: the lab.
         host: on which host.
         name: "ESP" or "AH".
         raw: sends; that it exists keeps the stack from refusing the protocol.

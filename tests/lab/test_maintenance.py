@@ -33,7 +33,7 @@ class Call:
     """A UDP call of 50 packets/s in both directions; each end records what it sends and hears.
 
     Args:
-        lab: where.
+        lab: the lab.
         directory: for the records.
     """
 

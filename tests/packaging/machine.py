@@ -82,7 +82,7 @@ class Machine(Generic[Place]):
     """The overlay.
 
     Args:
-        lab: where.
+        lab: the lab.
         node: whose network it has.
         place: a directory for the overlay.
         below: the root directory of the system below it.

@@ -28,7 +28,7 @@ class Conversation:
     """A client on a, a server on b, and what each has received, from its ``with`` on.
 
     Args:
-        stage: where.
+        stage: the stage.
         kind: one of ``traffic.EVERY``.
         direction: of the data of a TCP connection; datagrams have both, unless only a sends.
         number: counts the conversations of a stage; each has its own port and files.

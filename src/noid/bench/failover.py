@@ -53,7 +53,7 @@ class Plan:
     """What is measured.
 
     Attributes:
-        faults: which faults.
+        faults: the faults.
         traffic: which kinds of it.
         directions: of the data of TCP connections; datagrams have both at once.
         seconds: how long a conversation is observed after the fault, at least.
@@ -226,9 +226,9 @@ def run(
     """One fault in one conversation; the fault is undone afterwards.
 
     Args:
-        stage: where.
+        stage: the stage.
         plan: what is measured.
-        fault: which fault.
+        fault: the fault.
         traffic: which kind of it.
         direction: of the data of a TCP connection.
         number: counts the runs.

@@ -132,7 +132,7 @@ class Sample:
     """Traffic on one of the contexts.
 
     Args:
-        lab: where.
+        lab: the lab.
         model: the context it is like.
         label: its label.
     """
@@ -190,7 +190,7 @@ class Answered(NamedTuple):
 
     Attributes:
         what: what was asked for.
-        asked_ns: when.
+        asked_ns: when it was asked.
         took_s: how long it took.
         octets: its length, if it is known.
     """

@@ -69,7 +69,7 @@ NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "ru
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``bench`` with a command for each bench."""
+    """Adds the command ``bench`` with a command for each bench."""
     leaves = add_group(
         commands,
         "bench",

@@ -49,7 +49,7 @@ A complete configuration:
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``border`` with its own commands."""
+    """Adds the command ``border`` with its own commands."""
     leaves = add_group(
         commands,
         "border",

@@ -37,7 +37,7 @@ contrib/wireshark/noid.lua decodes it. Needs dumpcap (Debian package tshark) and
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``capture``."""
+    """Adds the command ``capture``."""
     example = "noid capture b.example --output b.pcapng --duration 60"
     parser = add_command(commands, "capture", capture, example, description=DESCRIPTION)
     parser.add_argument("peer", metavar="PEER", help="name, address or flow label of the context")

@@ -25,7 +25,7 @@ RELOAD_TIMEOUT_S: Final = 10.0
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``check`` and ``reload``."""
+    """Adds the commands ``check`` and ``reload``."""
     check = add_command(
         commands,
         "check",

@@ -22,7 +22,7 @@ AGAIN = "Firewall: run noid doctor again after a change, or run noid doctor --fi
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``doctor``."""
+    """Adds the command ``doctor``."""
     doctor = add_command(
         commands,
         "doctor",

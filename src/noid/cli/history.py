@@ -30,7 +30,7 @@ COLUMNS: Final = ("local locator", "peer locator", "sent", "loss", "min", "mean"
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``monitor``, ``history`` and ``ping``."""
+    """Adds the commands ``monitor``, ``history`` and ``ping``."""
     _command(commands, "monitor", monitor, "noid monitor --json")
     history = _command(commands, "history", show_history, "noid history --count 20")
     history.add_argument("--count", type=Count(EVENTS_MAX), default=SHOWN, help="events to show")

@@ -26,7 +26,7 @@ COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(pee
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``status`` and ``contexts``."""
+    """Adds the commands ``status`` and ``contexts``."""
     for name, handler in (("status", status), ("contexts", contexts)):
         description = f"Shows {SUMMARIES[name]}."
         example = f"noid {name} --json"

@@ -53,7 +53,7 @@ CAPTURED_OCTETS: Final = 192
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``lab`` with its own commands."""
+    """Adds the command ``lab`` with its own commands."""
     leaves = add_group(
         commands,
         "lab",

@@ -66,5 +66,5 @@ def add_leaf(
 
 
 def add_json(parser: argparse.ArgumentParser, text: str = "JSON, for programs") -> None:
-    """Adds ``--json``."""
+    """Adds the option ``--json``."""
     parser.add_argument("--json", action="store_true", help=text)

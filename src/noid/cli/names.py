@@ -52,7 +52,7 @@ ADVICE: Final = {
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``zone``, ``lookup`` and ``resolver``."""
+    """Adds the commands ``zone``, ``lookup`` and ``resolver``."""
     zone = _add(commands, "zone", print_zone, "noid zone a.example")
     zone.add_argument("name", metavar="NAME", nargs="?", help="default: host.name")
     zone.add_argument("--ttl", type=int, default=TTL_SECONDS, help="default: %(default)s s")

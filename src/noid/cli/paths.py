@@ -23,7 +23,7 @@ KILO: Final = 1000
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``paths``."""
+    """Adds the command ``paths``."""
     parser = add_command(
         commands,
         "paths",

@@ -16,14 +16,14 @@ SOCKET_HELP: Final = "of the daemon; default: $NOID_SOCKET, or control.socket of
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--config``."""
+    """Adds the option ``--config``."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", default=named_config(), help=CONFIG_HELP
     )
 
 
 def add_socket(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--socket``; the default is determined only when the option is missing."""
+    """Adds the option ``--socket``; the default is determined only when the option is missing."""
     parser.add_argument(
         "--socket", type=control_socket, metavar="PATH", default="", help=SOCKET_HELP
     )

@@ -18,7 +18,7 @@ NOT_RUN: Final = 126
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``plain``."""
+    """Adds the command ``plain``."""
     plain = add_command(
         commands,
         "plain",

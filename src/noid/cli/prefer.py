@@ -38,7 +38,7 @@ DESCRIPTIONS: Final = {
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``use``, ``avoid`` and ``auto``."""
+    """Adds the commands ``use``, ``avoid`` and ``auto``."""
     _command(commands, "use", "noid use eth1")
     avoid = _command(commands, "avoid", "noid avoid eth0 --for 2h")
     avoid.add_argument(

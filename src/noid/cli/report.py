@@ -104,7 +104,7 @@ class Daemon:
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``report``."""
+    """Adds the command ``report``."""
     parser = add_command(
         commands,
         "report",

@@ -34,7 +34,7 @@ A complete configuration (every key is optional):
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``run`` and ``down``."""
+    """Adds the commands ``run`` and ``down``."""
     description = "Runs the M6 shim on this host until SIGINT or SIGTERM."
     run = add_command(commands, "run", run_daemon, EXAMPLE, description=description)
     add_config(run)

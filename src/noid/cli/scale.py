@@ -41,7 +41,7 @@ extrapolated: the median of the figures per host at the measured sizes, multipli
 
 
 def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``scale``."""
+    """Adds the command ``scale``."""
     scale = add_leaf(
         leaves,
         "scale",

@@ -44,7 +44,7 @@ from noid.text import json_line
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``setup``."""
+    """Adds the command ``setup``."""
     setup = add_command(
         commands,
         "setup",

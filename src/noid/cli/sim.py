@@ -38,7 +38,7 @@ Step = Callable[[Tally], None]
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``sim`` with its own commands."""
+    """Adds the command ``sim`` with its own commands."""
     leaves = add_group(
         commands,
         "sim",

@@ -41,7 +41,7 @@ An interrupted sweep continues when it is started again with the same --results.
 
 
 def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``sweep``."""
+    """Adds the command ``sweep``."""
     sweep = add_leaf(
         leaves,
         "sweep",

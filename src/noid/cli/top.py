@@ -11,7 +11,7 @@ from noid.errors import Unsupported
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``top``."""
+    """Adds the command ``top``."""
     example = "noid top\n\nFor programs: noid paths --json"
     description = f"Shows {SUMMARIES['top']}; q or Ctrl-C ends it."
     add_socket(add_command(commands, "top", top, example, description=description))

@@ -18,7 +18,7 @@ LISTEN: Final = "[::1]:9470"
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``web``."""
+    """Adds the command ``web``."""
     parser = add_command(
         commands,
         "web",

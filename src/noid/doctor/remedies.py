@@ -47,7 +47,7 @@ def of_route(locator: Locator, device: str, index: int, table: int, priority: in
     """Leads packets from a locator out by the device it is on.
 
     Args:
-        locator: which.
+        locator: the locator.
         device: the device; empty if it is not known.
         index: its number; 0 if it is not known.
         table: a routing table that is free.

@@ -74,7 +74,7 @@ def is_disowned_by(core: Core, context: Context, source: Locator, nonce: int) ->
     """Whether a UC or an error is the answer of the host at the AID to one of these questions.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: the one that the quoted packet is about.
         source: of the UC or the error.
         nonce: in the quoted packet.
@@ -106,7 +106,7 @@ def answered_destination(
     disowned a set-up with the host that sent it.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: the context that is being set up.
         exchange: its exchange.
         message: the CC or CONF.

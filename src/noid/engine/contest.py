@@ -19,8 +19,8 @@ def refuse(core: Core, context: Context, nonce: int) -> bool:
     """Notes a UC that quotes a request of ours.
 
     Args:
-        core: of the host.
-        context: whose.
+        core: the core of the host.
+        context: the context.
         nonce: of that request.
 
     Returns:

@@ -179,7 +179,7 @@ def lose(
     """Data over the pair in use is lost: leaves the pair, or all pairs if others lose data too.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: whose pair.
         packet: a lost packet; may be empty.
         told_by_peer: the peer has detected it.

@@ -21,7 +21,7 @@ class Doubt(NamedTuple):
         """Whether a nonce is one of them.
 
         Args:
-            nonce: which.
+            nonce: the nonce.
             latest: our last nonce.
         """
         return self.after < nonce <= latest or any(nonce in one for one in self.earlier)

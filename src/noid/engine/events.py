@@ -89,7 +89,7 @@ class IdleChecked:
     """The answer to CheckIdle.
 
     Attributes:
-        local_label: which context.
+        local_label: F(local) of the context.
         received_ns: when the data plane last received something on it; 0 if never.
         in_use: whether the stack has a connection open between its AIDs, or was not asked [D19].
     """
@@ -104,7 +104,7 @@ class DataHasCome:
     """The answer to CheckData, if data has come on this context.
 
     Attributes:
-        local_label: which context.
+        local_label: F(local) of the context.
         since_ns: since when, as the order says.
         by_peer: the peer has asked, as the order says.
     """
@@ -128,7 +128,7 @@ class MeasurePairs:
     Its answer is no sign of life, changes no pair, and does not prevent the end of an idle context.
 
     Attributes:
-        local_label: which context.
+        local_label: F(local) of the context.
         pairs: locators of ours and of the peer; pairs that may not be used are left out.
         here: whether each answer is to use the pair of its request.
         suspects: whether the context asks the pair in use, as answers were missed.
@@ -208,7 +208,7 @@ class SendAgain:
     """Send a packet of the ULP by its flow again.
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
         packet: as the ULP sent it, between AIDs; empty for the one that the data plane stored.
         silent_ns: how long packets were lost, when this is the first time; 0 if that is not known.
     """
@@ -230,7 +230,7 @@ class NoteHeard:
     """An authentic message of the peer arrived: the packets of this flow are not unanswered [D42].
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
         unasked: the message is not an answer, such as a keepalive, so it shows the interval
             between signs of life of the peer.
     """
@@ -261,7 +261,7 @@ class CheckData:
     """Check whether this context has received data; answer with DataHasCome if it has.
 
     Attributes:
-        local_label: which context.
+        local_label: F(local) of the context.
         since_ns: since when.
         wait_ns: how long to wait before that.
         by_peer: the peer has asked; otherwise this host needs to know.
@@ -317,7 +317,7 @@ class PairMeasured:
     """The answer to MeasurePairs for one pair; there is none if the peer does not answer.
 
     Attributes:
-        local_label: which context.
+        local_label: F(local) of the context.
         pair: the pair of the request.
         round_trip_ns: how long the answer took.
         here: whether the answer had to use this pair too; otherwise it uses the peer's pair.

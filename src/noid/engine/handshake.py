@@ -102,7 +102,7 @@ def start(
     """Begins the exchange, or begins it again within the same time limit.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: the one it is about.
         waiting: the latest packet of the ULP that was sent plain.
         trigger: what has happened.

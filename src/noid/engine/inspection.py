@@ -24,7 +24,7 @@ class Inspection:
     """What a host knows.
 
     Args:
-        core: of the host.
+        core: the core of the host.
     """
 
     __slots__ = ("_core",)

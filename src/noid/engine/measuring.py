@@ -41,8 +41,8 @@ def answered(core: Core, context: Context, nonce: int, destination: Locator) -> 
     """The peer has answered a request; ignored if it was given up or did not measure.
 
     Args:
-        core: of the host.
-        context: which.
+        core: the core of the host.
+        context: the context.
         nonce: of the request.
         destination: our locator at which the answer has arrived.
     """
@@ -59,10 +59,10 @@ def notice_doubt(core: Core, context: Context, pair: Pair, flags: Flag) -> None:
     """Reports whether a request of the peer shows that it doubts a pair.
 
     Args:
-        core: of the host.
-        context: which.
-        pair: over which the request came.
-        flags: of the request.
+        core: the core of the host.
+        context: the context.
+        pair: the pair over which the request came.
+        flags: the flags of the request.
     """
     history = context.history_of(pair)
     is_second = history.asked_ns > core.now_ns - MEASURED_TOGETHER

@@ -39,7 +39,7 @@ class Pin(NamedTuple):
     """Peers that are reached over one uplink while it works.
 
     Attributes:
-        peers: which.
+        peers: the peers.
         locators: ours on that uplink.
     """
 

@@ -75,7 +75,7 @@ class Probe(NamedTuple):
     """A UR that asks whether a pair works.
 
     Attributes:
-        pair: which pair.
+        pair: the pair.
         sent_ns: when it was sent.
         here: whether the answer is to use that pair.
         is_plain: whether it went in the plain form.
@@ -91,7 +91,7 @@ class Finding(NamedTuple):
     """A pair that works from here to the peer.
 
     Attributes:
-        pair: which.
+        pair: the pair.
         source: the source of the message that says so.
         by: the pair of the peer's UR that says so; None for a UA.
     """
@@ -107,7 +107,7 @@ class Search:
 
     Attributes:
         why: what started it.
-        started_ns: when.
+        started_ns: when it began.
         packet: the unanswered packet of the ULP; may be empty.
         silent_ns: the silence that started it; 0 if the cause is another.
         told_by_peer: the peer hears nothing from us, so what we hear does not prove the pair.

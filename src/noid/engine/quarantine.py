@@ -85,7 +85,7 @@ class Quarantine:
         """Adds a label; if the table is full, others are removed.
 
         Args:
-            label: which.
+            label: the label.
             now_ns: the present.
             key: K of its context.
             began: the locator of the peer whose share it takes; None if a local program began.

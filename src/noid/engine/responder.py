@@ -361,7 +361,7 @@ def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: byt
     """Stores what a CCR says about the peer; the context carries data from now on.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: the one it is about.
         ccr: the CCR.
         own: our description in the CONF.
@@ -395,7 +395,7 @@ def _send_conf(
     """Sends CONF in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4].
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: the one it is about.
         message: the message that it answers.
         event: the event of that message.

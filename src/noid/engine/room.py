@@ -21,7 +21,7 @@ def make_room_for_peer(core: Core, began: Locator, *, provisional: bool) -> None
     """Evicts contexts to make room for one that a peer begins.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         began: the locator of the peer whose share it takes.
         provisional: whether it will be provisional.
     """

@@ -142,13 +142,13 @@ STAYS: dict[Trigger, str] = {
     Trigger.IDLE_CHECKED: "in use, or too late [draft App. A 1, D19]",
     Trigger.DATA_HAS_COME: "the peer, which has asked, gets KEEPALIVE [D42, D47]",
     Trigger.PACKET_HELD: "delivered, or kept for a while [D37, D48]",
-    Trigger.NO_ROOM: "takes none",
+    Trigger.NO_ROOM: "evicts nothing",
     Trigger.ICMP_ERROR: "a hint that starts a search [D47]",
     Trigger.DNS_ANSWER: "[draft §7.13]",
     Trigger.LOCATORS_CHANGED: "said in the next INIT or UR [draft §4.5]",
     Trigger.CONTEXT_FOUND: "it is there already [D36]",
     Trigger.RETRANSMIT: "[draft §7.10, D16]",
-    Trigger.PROBE: "next probes, or enough [D20]",
+    Trigger.PROBE: "next probes, or the end of the search [D20]",
     Trigger.BETTER: "[D20, D22]",
     Trigger.REPEAT: "[D20]",
     Trigger.LONGER: "[D27]",
@@ -159,7 +159,7 @@ STAYS: dict[Trigger, str] = {
     Trigger.CLOSE: "again [draft App. A 4, D19]",
     Trigger.TRIAL: "again [D39]",
     Trigger.PROVISIONAL: "proven by now [D37]",
-    Trigger.AID: "asked again, or enough [D37]",
+    Trigger.AID: "asked again, up to a limit [D37]",
 }
 """Why a context may stay in its state after a trigger, which is always allowed; a timer that the
 state does not have is spurious."""
@@ -179,7 +179,7 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.DNS_ANSWER: ("[draft §7.13]; the AID is another's [D44]", _IDLE),
         Trigger.RETRANSMIT: ("[draft §7.10, D16]; restored [D18]", _IDLE, _UR),
         Trigger.KEEPALIVE: ("silently dropped [D42]; restored [D39]", _UR),
-        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
+        Trigger.NO_ROOM: ("evicted for another [D46]", _IDLE),
     },
     State.CCR_SENT: {
         Trigger.CONF: ("[draft §7.6]", _ESTABLISHED),
@@ -187,16 +187,16 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.UA: ("silently dropped [draft §7.9]; restored [D39]", _UR),
         Trigger.DNS_ANSWER: ("[draft §7.13]; the AID is another's [D44]", _IDLE),
         Trigger.RETRANSMIT: (
-            "[draft §7.10]; back to INIT, or enough [D16]; restored [D18]",
+            "[draft §7.10]; back to INIT, or given up [D16]; restored [D18]",
             *(_IDLE, _INIT, _UR),
         ),
         Trigger.KEEPALIVE: ("silently dropped [D42]; restored [D39]", _UR),
-        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
+        Trigger.NO_ROOM: ("evicted for another [D46]", _IDLE),
     },
     State.PROVISIONAL: {
         Trigger.DNS_ANSWER: ("proven, or refuted [D37]", _IDLE, _ESTABLISHED),
         Trigger.CLOSE_MESSAGE: ("[draft App. A 2]", _IDLE),
-        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
+        Trigger.NO_ROOM: ("evicted for another [D46]", _IDLE),
         Trigger.PROVISIONAL: ("[D37]", _IDLE),
     },
     State.ESTABLISHED: {
@@ -217,7 +217,7 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.CLOSE_MESSAGE: ("[draft App. A 2]", _IDLE),
         Trigger.KEEPALIVE: ("the peer is alive [D42]; told again [D45]", _UR),
         Trigger.IDLE_CHECKED: ("[draft App. A 1, D19]; told again [D45]", _UR, _CLOSING),
-        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
+        Trigger.NO_ROOM: ("evicted for another [D46]", _IDLE),
         Trigger.TRIAL: ("again, or set aside [D39]", _INIT),
     },
     State.UR_SENT: {
@@ -230,15 +230,15 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.RETRANSMIT: ("[draft §7.10, D16]", _ESTABLISHED),
         Trigger.CLOSE_MESSAGE: ("[draft App. A 2]", _IDLE),
         Trigger.IDLE_CHECKED: ("[draft App. A 1, D19]", _CLOSING),
-        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
+        Trigger.NO_ROOM: ("evicted for another [D46]", _IDLE),
         Trigger.TRIAL: ("again, or set aside [D39]", _INIT),
     },
     State.CLOSING: {
         Trigger.UC: ("the peer has nothing to close [draft §7.12]", _IDLE),
         Trigger.CLOSE_MESSAGE: ("crossing [draft App. A 2]", _IDLE),
         Trigger.CLOSEACK: ("[draft App. A 4, 5]", _IDLE),
-        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
-        Trigger.CLOSE: ("again, or enough [draft App. A 4, D19]", _IDLE),
+        Trigger.NO_ROOM: ("evicted for another [D46]", _IDLE),
+        Trigger.CLOSE: ("again, or given up [draft App. A 4, D19]", _IDLE),
     },
 }
 """The other states that may follow, and the source of the rule."""

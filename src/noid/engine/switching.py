@@ -51,7 +51,7 @@ def repeat(core: Core, context: Context, packet: bytes = b"", *, silent_ns: int 
     The peer may switch a little later; until then its answers are lost.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: whose packet.
         packet: as the ULP sent it; empty for the one that the plane has stored.
         silent_ns: how long packets were lost.

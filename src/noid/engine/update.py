@@ -120,7 +120,7 @@ def leap(core: Core, context: Context, lasting_ns: int) -> None:
     """Makes our next nonces unpredictable, so that an answer to one shows who hears us [D39].
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: whose nonces.
         lasting_ns: for how long an answer to a later nonce counts.
     """
@@ -273,7 +273,7 @@ def authenticated(core: Core, key: bytes, message: ControlMessage) -> bytes:
     """The octets of a message with its keyed hash, which only the two ends can make [D40].
 
     Args:
-        core: of the host.
+        core: the core of the host.
         key: K.
         message: with zeros as its authentication.
     """
@@ -324,8 +324,8 @@ def acknowledge(
     **Nothing is sent to a locator that is not proven.**
 
     Args:
-        core: of the host.
-        context: whose.
+        core: the core of the host.
+        context: the context.
         event: the UR.
         message: the same, decoded.
         changed: whether it has changed sets.

@@ -43,7 +43,7 @@ class UnansweredPacket:
     """A flow sent this packet more than T after an unanswered packet [D20].
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
         packet: a copy of it as the ULP sent it, between AIDs.
         silent_ns: the time since that unanswered packet.
         received_ns: when the flow last received data; 0 if never.
@@ -109,7 +109,7 @@ class SourceMoved:
     """Data arrived from another locator than the known source of the peer [draft §7.11 step 3].
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
         source: its source; a member of Lsl(peer).
         followed: whether the plane already sends there, because the locator in use was silent.
     """
@@ -124,7 +124,7 @@ class OneWayDataSeen:
     """A flow received data and sends none: a keepalive is due [D42].
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
     """
 
     local_label: int
@@ -135,7 +135,7 @@ class LongUnproven:
     """A flow sends, and its context has received nothing authentic for UNPROVEN_TIME [D41].
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
     """
 
     local_label: int
@@ -146,7 +146,7 @@ class LongPacketLost:
     """A packet of more than MTU_MIN octets was sent several times while its peer was heard.
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
         packet: the packet between AIDs.
     """
 
@@ -159,7 +159,7 @@ class PacketHeld:
     """A flow that holds its packets received one [D37, D48].
 
     Attributes:
-        local_label: which flow.
+        local_label: F(local) of the flow.
         packet: the whole packet, restored between AIDs.
         source: the locator it came from, a member of the flow's peer_locators.
     """

@@ -110,7 +110,7 @@ class SoftwareDatapath:
         """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 
         Args:
-            local_label: which flow.
+            local_label: F(local) of the flow.
             now_ns: the present.
             unasked: whether it was unsolicited, so that it counts for the usual interval.
         """

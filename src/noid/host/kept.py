@@ -25,7 +25,7 @@ def put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
     """Replaces a file in one step; on a full disk nothing changes.
 
     Args:
-        path: where.
+        path: the path of the file.
         text: what is in it.
         kept_as: a second name for what was there, a file or a symlink; nothing is copied.
     """

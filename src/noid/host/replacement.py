@@ -27,7 +27,7 @@ def replace_file(
     """Writes a file to the disk and replaces the previous one, if there is one.
 
     Args:
-        path: where.
+        path: the path of the file.
         octets: what is in it.
         mode: its permissions.
         owner: user and group; None for those of this process.

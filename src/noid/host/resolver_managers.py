@@ -131,7 +131,7 @@ def set_up(manager: Manager, listen: str) -> bool:
     """Writes the drop-in; what has its name already is kept beside it.
 
     Args:
-        manager: whose.
+        manager: the manager of the interface.
         listen: address of the stub.
 
     Returns:

@@ -16,7 +16,7 @@ class Bird:
     """BIRD with a session to a border, by one of its lines.
 
     Args:
-        lab: where.
+        lab: the lab.
         router: the border.
         number: of the provider, from 1.
 

@@ -20,7 +20,7 @@ def run(
     """Runs the scenario in a lab that is up and has no fault.
 
     Args:
-        lab: where.
+        lab: the lab.
         stall_after_s: how long without a byte until the download is given up.
         watch: called every few milliseconds.
 

@@ -22,7 +22,7 @@ class BorderDaemon:
     """The daemon of a border.
 
     Args:
-        lab: where.
+        lab: the lab.
         router: which border of it.
     """
 

@@ -43,7 +43,7 @@ def cut(lab: str, plan: Topology, records: Path, fault: Fault, number: int, host
         lab: the name of the lab.
         plan: its network.
         records: the directory of the faults in force.
-        fault: which fault.
+        fault: the fault.
         number: of the provider, from 1.
         host: the host that is hit, unless all customers are.
 

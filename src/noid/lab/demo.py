@@ -41,7 +41,7 @@ class Show(NamedTuple):
 
 
 PROVIDER_DIES: Final = Show(
-    "Host a downloads a file from b. Halfway, their common provider dies in silence.",
+    "Host a downloads a file from b. Halfway, their common provider fails silently.",
     {"none": "without noid", "auto": "with noid"},
     None,
     lambda lab: None,

@@ -38,7 +38,7 @@ class Download:
     """One download on a host, read by its own thread until it ends.
 
     Args:
-        lab: where.
+        lab: the lab.
         host: which host downloads.
         url_host: the name or the bracketed address it downloads from.
     """

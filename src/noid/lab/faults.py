@@ -95,7 +95,7 @@ class Down:
     """An interface is set down; its addresses and routes return when it is set up.
 
     Attributes:
-        node: where.
+        node: the node.
         line: the interface that is set down.
         interface: the one above it, or the same, which loses addresses and routes.
         number: of the provider, from 1.
@@ -150,7 +150,7 @@ def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
 
     Args:
         plan: the network.
-        fault: which fault.
+        fault: the fault.
         number: of the provider, from 1.
         host: the host that is hit, unless all customers are.
 

@@ -212,7 +212,7 @@ class Lab(Network):
         """Captures what passes an interface, or ``any``, into a pcapng file.
 
         Args:
-            node: where.
+            node: the node.
             interface: its name there.
             path: the file to write.
             octets_each: how much to keep of each packet; all of it if 0.
@@ -236,7 +236,7 @@ class Lab(Network):
         """Starts noid on hosts at the same time, and waits until it answers on each.
 
         Args:
-            hosts: where.
+            hosts: the hosts.
             environment: variables it has besides ours.
 
         Raises:
@@ -317,7 +317,7 @@ class Lab(Network):
         """Gives noid on a host another configuration, and makes it read that.
 
         Args:
-            host: where.
+            host: the host.
             text: of the file; ``configuration.noid_toml`` has the usual one.
 
         Raises:

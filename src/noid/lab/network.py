@@ -29,7 +29,7 @@ class Network:
 
         Args:
             number: of the provider, 1 or 2.
-            how: which fault.
+            how: the fault.
             host: whose access line or uplink is hit; for most faults not the whole provider.
 
         Returns:

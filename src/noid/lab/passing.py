@@ -47,7 +47,7 @@ class Listener(abc.ABC):
     """Hears packets at a node, in a thread of its own, from its ``with`` on.
 
     Args:
-        lab: where.
+        lab: the lab.
         node: on which node.
         open_socket: makes the socket, on the node; it has a short timeout.
     """
@@ -80,7 +80,7 @@ class Passing(Listener):
     """Watches an interface for IPv6 packets, from its ``with`` on.
 
     Args:
-        lab: where.
+        lab: the lab.
         node: on which node.
         interface: its name.
     """

@@ -159,7 +159,7 @@ def end_processes(
     """Asks all to end, waits, and ends those that do not; a stranger under an old pid lives on.
 
     Args:
-        records: which processes.
+        records: the processes.
         grace_s: how long they have to end when asked.
         kill: they are not asked.
 

@@ -47,7 +47,7 @@ DROPPED: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Refused(Moved):
-    """What came of ``router-plain``: the connection waits, and goes on when provider 1 is back.
+    """The result of ``router-plain``: the connection waits, and goes on when provider 1 is back.
 
     Attributes:
         refused: packets for which no uplink worked.
@@ -74,13 +74,13 @@ class Refused(Moved):
 
 @dataclass(frozen=True, kw_only=True)
 class Filtered(Moved):
-    """What came of ``router-filter``.
+    """The result of ``router-filter``.
 
     Attributes:
         tried_out: packets with a wrong source that came from the site to the border.
-        left: those of them that left by an uplink.
+        left: how many of these left by an uplink.
         tried_in: packets with a source of the site that came from a provider to the border.
-        came_in: those of them that reached the host.
+        came_in: how many of these reached the host.
         dropped: what the border counted, by its counter.
     """
 

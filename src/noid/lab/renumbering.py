@@ -57,7 +57,7 @@ ip addr del {OLD_ADDRESS}/64 dev up0
 
 @dataclass(frozen=True, kw_only=True)
 class Renumbered(Moved):
-    """What came of it.
+    """The result of the scenario.
 
     Attributes:
         by_new_prefix: packets of the connection that left with the new prefix in their source.

@@ -2,7 +2,7 @@
 """The scenario ``restart``: both daemons are killed in the middle of a download, and start again.
 
 The data plane in the kernel goes on without them, and they take up the contexts it carries [D36].
-Then provider 1 dies in silence, as in ``blackhole``: who has taken a context up has to notice. With
+Then provider 1 fails silently, as in ``blackhole``: who has taken a context up has to notice. With
 the data plane in user space packets go plainly until there is a new context.
 """
 
@@ -26,7 +26,7 @@ WITHOUT_NS: Final = SECOND // 2
 
 @dataclass(frozen=True, kw_only=True)
 class RestartOutcome(Outcome):
-    """What came of it; ``gap_ms`` is that of the cut, as in ``blackhole``.
+    """The result of the scenario; ``gap_ms`` is that of the cut, as in ``blackhole``.
 
     Attributes:
         usual_gap_ms: the longest time without application bytes before anything happened.
@@ -54,7 +54,7 @@ def run(
     """Runs the scenario in a lab that is up and whole.
 
     Args:
-        lab: where.
+        lab: the lab.
         stall_after_s: how long without a byte until the download is given up.
         watch: called every few milliseconds, but not while a daemon starts.
 

@@ -31,7 +31,7 @@ GAP_BOUND_MS: Final = {Fault.CARRIER: 60.0, Fault.ACCESS: 150.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Rewritten(Moved):
-    """What came of ``router-rewrite``, ``router-bfd`` and ``two-borders``.
+    """The result of ``router-rewrite``, ``router-bfd`` and ``two-borders``.
 
     Attributes:
         round_trip_ms: of TCP before the fault, smoothed.
@@ -72,7 +72,7 @@ class Rewritten(Moved):
 
 @dataclass(frozen=True, kw_only=True)
 class BothRewritten(Moved):
-    """What came of ``router-both``.
+    """The result of ``router-both``.
 
     Attributes:
         rewritten_by: packets that each border rewrote while the operator had both do it; after a

@@ -56,10 +56,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Talk:
-    """What came of it, as the result line says it.
+    """The result of the scenario, as the result line says it.
 
     Attributes:
-        scenario: which one.
+        scenario: the scenario.
         plane: the data plane, or ``none``.
         fault: what happened.
         variant: in which network.
@@ -141,8 +141,8 @@ def play(lab: Lab, scenario: Scenario, *, stall_after_s: float = STALL_AFTER_S) 
     """Plays a scenario in a lab of its variant that is up and whole, and heals the lab.
 
     Args:
-        lab: where.
-        scenario: which one.
+        lab: the lab.
+        scenario: the scenario.
         stall_after_s: how long a word may take to come back until the conversation is given up.
 
     Raises:

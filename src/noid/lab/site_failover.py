@@ -27,7 +27,7 @@ ALL_BUT_PREFIX: Final = "::ffff:ffff:ffff:ffff"
 
 @dataclass(frozen=True, kw_only=True)
 class SiteOutcome(Outcome):
-    """What came of it.
+    """The result of the scenario.
 
     Attributes:
         reset: whether the download was broken off, and not given up for want of octets.
@@ -98,7 +98,7 @@ def run(lab: Lab, *, stall_after_s: float, watch: Watch = lambda run: None) -> S
     """Plays it in a lab with ``--sites one`` that is prepared.
 
     Args:
-        lab: where.
+        lab: the lab.
         stall_after_s: how long without a byte until the download is given up.
         watch: called every few milliseconds.
 

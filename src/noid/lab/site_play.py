@@ -31,10 +31,10 @@ STEADY_OCTETS: Final = 250 * BLOCK_OCTETS
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """What came of it, as the result line says it.
+    """The result of the scenario, as the result line says it.
 
     Attributes:
-        scenario: which one.
+        scenario: the scenario.
         plane: the data plane of the hosts.
         survived: whether octets went on in both directions.
         intact: whether each octet arrived once and in order.

@@ -93,7 +93,7 @@ class Streams:
     """A connection from one host to another, from its ``with`` on.
 
     Args:
-        lab: where.
+        lab: the lab.
         client: who connects, to an address of the server; the kernel chooses the source.
         server: who listens.
         address: of the server.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the scenarios share: a download in a lab, what is to happen to it, and what came of it.
+"""What the scenarios share: a download in a lab, what is to happen to it, and the result of it.
 
 Host a downloads a file from b over provider 1. A scenario waits until so much has arrived, does
 something to the hosts or their providers, and lets the download come to its end or be given up.
@@ -35,10 +35,10 @@ SERVER: Final = "b"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it, as the result line says it.
+    """The result of the scenario, as the result line says it.
 
     Attributes:
-        scenario: which one.
+        scenario: the scenario.
         plane: the data plane, or ``none``.
         survived: whether the download came to its end.
         gap_ms: the longest time without application bytes after the cut.
@@ -174,7 +174,7 @@ class Transfer:
         return self.lab.plane == "none" or self._established() > 0
 
     def cut(self, how: Fault = Fault.SILENT) -> None:
-        """Lets provider 1 die, in silence if nothing else is said.
+        """Makes provider 1 fail, silently unless a fault is given.
 
         Raises:
             PlatformError: the download does not run over it.

@@ -17,7 +17,7 @@ RESTART = "border-restart"
 
 @dataclass(frozen=True, kw_only=True)
 class Restarted(Moved):
-    """What came of it.
+    """The result of the scenario.
 
     Attributes:
         rewritten_while_killed: packets that left by provider 2 while no daemon ran, after a kill.

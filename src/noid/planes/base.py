@@ -150,7 +150,7 @@ class DataPlane(Protocol):
         """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 
         Args:
-            local_label: which flow.
+            local_label: F(local) of the flow.
             unasked: whether it was unsolicited, so that it counts for the usual interval.
         """
 

@@ -161,7 +161,7 @@ class Service:
         return datagrams, stream
 
     async def stop(self) -> None:
-        """Stops listening and drops what is being answered."""
+        """Stops listening, and drops the queries that are not answered yet."""
         self._open.close()
         if self._serving is not None:
             self._serving.cancel()

@@ -32,7 +32,7 @@ class KeptContexts:
     """Writes what changes of contexts: once for all changes of one turn of the event loop.
 
     Args:
-        store: where.
+        store: the store.
         memory_of: what is to be kept of a context, by F(local); None where nothing is.
         renewed_s: how long after a nonce of a peer it is written.
     """

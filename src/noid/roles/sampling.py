@@ -54,7 +54,7 @@ class Sample(NamedTuple):
     """What is measured next.
 
     Attributes:
-        context: which.
+        context: the context.
         pairs: its pairs.
         is_of_used: whether the pair in use alone is measured, because its data is rare.
     """
@@ -88,7 +88,7 @@ class Sampling:
     """The order of samples: of uplinks that are silent, or of the others.
 
     Args:
-        of_silent: which.
+        of_silent: whether the silent uplinks are sampled, and not the others.
     """
 
     def __init__(self, *, of_silent: bool = False) -> None:
@@ -152,8 +152,8 @@ class Sampling:
         """A sample was answered, or given up.
 
         Args:
-            sample: which.
-            now_ns: when.
+            sample: the sample.
+            now_ns: the present time.
             missed: the pair that did not answer.
         """
         turn = self._turns.get(sample.context.local_label)
@@ -240,7 +240,7 @@ def _due_ns(context: Context, turn: Turn, heard_ns: int) -> int:
     """When the next sample of a context is due.
 
     Args:
-        context: which.
+        context: the context.
         turn: the last sample.
         heard_ns: when the peer was last heard over an uplink that the context does not use.
     """

@@ -217,7 +217,7 @@ def _lines(world: World, one: int, other: int, ways: int) -> Ends:
     """The lines between a locator of a and one of b.
 
     Args:
-        world: where.
+        world: the simulated world.
         one: index of the locator of a.
         other: index of the locator of b.
         ways: 1 for the line from a to b, 2 for the line back, 3 for both.

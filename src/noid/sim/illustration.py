@@ -73,10 +73,10 @@ def law_section() -> str:
     """The section of docs/protocol.md that is generated from the law."""
     return "\n\n".join(
         (
-            "A dot: the state stays what it is.",
+            "A dot means that the state does not change.",
             law_table(),
             "```mermaid\n" + law_diagram() + "\n```",
-            "Where the changes are written:",
+            "The sources of the changes:",
             law_references(),
         )
     )

@@ -24,7 +24,7 @@ class Parcel:
     Attributes:
         octets: the whole IPv6 packet.
         sender: name of the node that sent it.
-        sent_ns: when.
+        sent_ns: when it was sent.
         forged: an attacker made it or its content.
         informed: the attacker knows the secrets of the context that it forges.
         corrupted: the network changed it.

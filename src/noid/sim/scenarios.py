@@ -403,7 +403,7 @@ SCENARIOS: dict[str, Scenario] = {
         "every entry of the state machine's law, one by one",
         law.every_entry,
     ),
-    "blackhole": Scenario("a provider dies in silence", blackhole),
+    "blackhole": Scenario("a provider fails silently", blackhole),
     "one-way": Scenario("paths die in one direction", one_way),
     "crossing": Scenario("both ends begin at the same moment", crossing),
     "crossing-late": Scenario(

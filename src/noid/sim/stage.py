@@ -94,7 +94,7 @@ class Ear:
     """Records the packets of some nodes to others.
 
     Args:
-        world: where.
+        world: the simulated world.
         to: names of the nodes whose packets are counted.
         sender: the sender; empty for any.
     """

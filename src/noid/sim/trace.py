@@ -19,7 +19,7 @@ class Line(NamedTuple):
     """One thing that happened.
 
     Attributes:
-        at_ns: when.
+        at_ns: its time.
         source: name of the node it began at.
         target: name of the node it reaches; empty for what happens inside one node.
         packet: the packet; empty for a remark.

@@ -28,7 +28,7 @@ class Sent:
 
     Attributes:
         packet: as the program sent it.
-        at_ns: when.
+        at_ns: its time.
         sender: name of the node.
         receiver: name of the node its destination belongs to.
         copies: how often it was delivered.

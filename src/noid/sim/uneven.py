@@ -15,7 +15,7 @@ LONG_OCTETS = 1_420
 
 
 def uneven(number: int) -> History:
-    """Loss, narrow links, reordering, copies and delays of seconds of some ways, among others."""
+    """Some directions of pairs lose, copy, reorder or delay packets, or do not carry long ones."""
     source = random.Random(f"{number}/uneven")
     locators = source.choice(FEW_LOCATORS)
     pairs = list(itertools.product(range(locators[0]), range(locators[1])))

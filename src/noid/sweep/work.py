@@ -46,7 +46,7 @@ class Chunk:
     """Runs of one scenario or family.
 
     Attributes:
-        scenario: which.
+        scenario: the scenario.
         numbers: the seeds, or numbers of histories.
     """
 
@@ -59,7 +59,7 @@ class Found:
     """A violation.
 
     Attributes:
-        scenario: where.
+        scenario: the scenario.
         seed: and in which run.
         violation: what.
         history: the shortest that was found, as JSON; empty where there is none.

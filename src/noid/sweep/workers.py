@@ -23,7 +23,7 @@ ALLOCATED_MAX = 100_000
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[list[Item]], Iterator[Result]]
-"""Does a list of items and yields what came of each, in any order."""
+"""Does a list of items and yields the result of each, in any order."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

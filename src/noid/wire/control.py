@@ -220,7 +220,7 @@ class ControlMessage:
     Nothing changes a message. It is not frozen, because that takes four times as long to create.
 
     Attributes:
-        code: which message.
+        code: the code of the message.
         nonce: 64 bits; matches an answer to its request.
         sender_aid: AID of the host that sends this message; ``::`` in UC.
         receiver_aid: AID of the host it is for; ``::`` in UC.
