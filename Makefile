@@ -25,7 +25,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 # How many processes run the tests that can run beside others: labs wait most of the time.
-WORKERS ?= $(shell expr 1 + $$(nproc))
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
 PYTEST = $(BIN)/pytest --durations=20
 FILES = --dist loadfile --no-loadscope-reorder
 REPEAT = echo "repeats alone what has failed:"; $(BIN)/pytest --last-failed --last-failed-no-failures none -v
