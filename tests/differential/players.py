@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from noid.config import Plane
 from noid.flows.clock import FlowClock
 from noid.flows.rewrite import Rewriter
 from noid.flows.verdict import Outcome, Verdict, arrival_of, judge
@@ -238,3 +239,7 @@ class Stack:
         self.link.close()
         for one, _ in self.sockets.values():
             one.close()
+
+
+PLAYER_OF: dict[Plane, type] = {"bpf": Kernel, "tun": Law}
+"""Who judges a packet as each plane does."""

@@ -7,13 +7,15 @@ differently before, and one of each kind; ``python -m tests.differential 1000000
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from noid.config import Plane
 from noid.flows.verdict import Outcome
 from tests.differential.packets import Frame, Generator
 from tests.differential.play import Stage
-from tests.differential.players import Law
+from tests.differential.players import PLAYER_OF, Law
 from tests.dns.conftest import in_network_namespace
 
 CORPUS = Path(__file__).parent / "corpus.txt"
@@ -43,6 +45,10 @@ def test_all_judge_a_packet_alike(source: str, tmp_path: Path) -> None:
         assert {one.value for one in Outcome} == set(stage.outcomes), "each was met"
 
     in_network_namespace(play)
+
+
+def test_every_plane_has_a_player() -> None:
+    assert set(PLAYER_OF) == set(get_args(Plane))
 
 
 def test_the_corpus_has_no_packet_twice() -> None:
