@@ -72,6 +72,7 @@ SAME: dict[str, int] = {
     "GAP_UNUSUAL": constants.UNANSWERED_PATIENCE,
     "UNPROVEN_MAX": constants.UNPROVEN_TIME // constants.SECOND,
     "LONG_OCTETS": constants.MTU_MIN,
+    "LABEL_MASK": constants.FLOW_LABEL_MASK,
     "IPV6_OCTETS": ipv6.HEADER_OCTETS,
     "HOP_BY_HOP": ipv6.HOP_BY_HOP,
     "TCP": ipv6.TCP,
@@ -102,7 +103,7 @@ KERNEL_ALONE = {
     *("LINK_TICKS", "PLAIN_INTERVAL", "STRANGER_INTERVAL", "ACK_DELAY", "NEVER"),
     *("GLOBAL_UNICAST", "TCP_SYN_FIN", "NO_SLOT", "ECHO_REQUEST", "UNREACHABLE"),
     *("TCP_FLAGS_AT", "TCP_HEADER_MAX", "TCP_SYN", "TCP_RST", "TCP_ACK"),
-    *("LABEL_MASK", "VERSION_MASK", "VERSION_6", "VLAN_NUMBER"),
+    *("VERSION_MASK", "VERSION_6", "VLAN_NUMBER"),
     *("ON_UPLINK", "ON_OURS", "CUT"),
     *("SPREAD_MAX", "AF_INET6", "CONTINUE"),
 }
@@ -153,6 +154,8 @@ def value_of(expression: str, known: dict[str, str]) -> int:
                 return OPERATORS[type(node.op)](of(node.left), of(node.right))
             case ast.UnaryOp(op=ast.USub()):
                 return -of(node.operand)
+            case ast.Call(args=[inner]):  # bpf_htonl: the number before it
+                return of(inner)
         raise AssertionError(f"{expression}: {ast.dump(node)}")
 
     return of(ast.parse(re.sub(r"\b(\d\w*?)(?:U?LL|U)\b", r"\1", expression), mode="eval").body)
