@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from noid.cli.table import MODULES as COMMANDS
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "noid"
 LINES_MAX = 450
@@ -92,6 +94,10 @@ ENGINE_DOORS = {
 """What of the engine others may import: the door, its data, what a host starts with."""
 
 
+OUTSIDE = {"__main__", "sockets", "sim.explore", "sim.illustration"}
+"""Modules that Python, programs of users, scripts or tests alone import."""
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(SOURCE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
@@ -165,6 +171,17 @@ def test_a_room_imports_only_what_it_may(name: str) -> None:
             assert one in COMMON | {""}, f"noid.{name} imports noid.{one}"
         else:
             assert there == here or there in ROOMS[here].imports, f"noid.{name} imports noid.{one}"
+
+
+def test_every_module_is_imported_or_has_commands() -> None:
+    used = {one for name in MODULES for one in ours(name)}
+    commands = {"cli.main", *(f"cli.{name}" for name in COMMANDS)}
+    others = {
+        name
+        for name, path in MODULES.items()
+        if path.name == "__init__.py" or 'if __name__ == "__main__"' in path.read_text()
+    }
+    assert MODULES.keys() - used - commands - others == OUTSIDE
 
 
 def test_every_arrow_is_used() -> None:
