@@ -16,7 +16,7 @@ from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.loading import Programs
 from noid.shares.policy import CONTROL, SHARES, UNKNOWN
-from noid.wire import ipv6
+from noid.wire import ipv6, slots
 from tests.planes.loading import CODEPOINTS, HERE, constants, loaded, own, programs
 from tests.planes.test_layout import packet_of
 
@@ -150,6 +150,28 @@ def install(programs: Programs, flow: Flow) -> None:
     tables = {name: libbpf.Table(programs.maps[name], *TABLES[name]) for name in TABLES}
     assert tables["outbound"].put(layout.aids_key(flow), outbound)
     assert tables["inbound"].put(layout.label_key(flow.local_label), inbound)
+
+
+ESCAPES_PER_SECOND = 65_536
+"""The same number as in inward.h."""
+
+
+def test_one_48_gets_an_eighth_of_what_the_daemon_restores(programs: Programs) -> None:
+    evil, good = flow_of(EVIL, 1), flow_of(GOOD, 2)
+    for flow in (evil, good):
+        install(programs, flow)
+    next_header = FIRST_SLOT + slots.SLOT_ESCAPE
+    flood, other = (
+        ETHERNET + packet_of(flow.peer_aid, OURS, next_header, flow.local_label)
+        for flow in (evil, good)
+    )
+
+    def exceed() -> None:
+        programs.cost_ns("host_ingress", flood, runs=ESCAPES_PER_SECOND // SHARES - 1)
+        assert handed_over(programs, flood, 2) == 1
+
+    in_one_second(exceed)
+    assert handed_over(programs, other, 1) == 1
 
 
 def data_of(flow: Flow, kind: layout.ReportKind) -> list[bytes]:

@@ -67,6 +67,7 @@ class ReportKind(enum.IntEnum):
     TAKEN_AS_NAMED = 10
     TAKEN_AS_OTHER = 11
     LONG_REPEATED = 12
+    ESCAPE_SEEN = 13
 
 
 class Outbound(NamedTuple):

@@ -12,6 +12,7 @@
 #define MORE_MAX 255			 /* packets of a tick after its first, as they are counted */
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define OPTIONS_PER_SECOND 1000 /* M6 packets behind hop-by-hop options, to the daemon */
+#define ESCAPES_PER_SECOND 65536 /* packets of flows that the daemon restores or holds */
 #define GATEWAY_FIRST 0xfe800000 /* the first and last 32 bits of the neighbour of our routes */
 #define GATEWAY_LAST 0x6e6f6964
 
@@ -321,7 +322,8 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	if (is_control(packet, ip, at, slot))
 		return drop(REFUSED_CONTROL_AS_DATA);
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
-		return to_slow_path();
+		return may_do(ESCAPE_SEEN, &source, ESCAPES_PER_SECOND) ? to_slow_path()
+									: drop(REFUSED_OVER_SHARE);
 
 	if (from == flow->current || follow(flow, label, from, &source))
 		hear(flow, label);

@@ -182,6 +182,7 @@ enum report_kind {
 	TAKEN_AS_NAMED = 10,	/* plain control for a socket: that names a flow */
 	TAKEN_AS_OTHER = 11,	/* the same, which the other socket does not take */
 	LONG_REPEATED = 12,	/* sent again and again, and longer than any path carries */
+	ESCAPE_SEEN = 13,	/* a packet for the slow path: of a flow, which the daemon restores */
 };
 
 struct report {

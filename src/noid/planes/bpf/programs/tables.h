@@ -130,14 +130,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, LONG_REPEATED + 1);
+	__uint(max_entries, ESCAPE_SEEN + 1);
 	__type(key, u32);
 	__type(value, struct window);
 } windows SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, LONG_REPEATED + 1);
+	__uint(max_entries, ESCAPE_SEEN + 1);
 	__type(key, u32);
 	__type(value, struct ranking);
 } rankings SEC(".maps");
