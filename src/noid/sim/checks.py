@@ -5,6 +5,7 @@ A check that fails raises ``Violation`` at that step. The checks know what the p
 the real owner of a locator, and the packets that were really sent.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX
@@ -80,6 +81,8 @@ class Checks:
         self.looked = 0
         self.beguiled: set[frozenset[bytes]] = set()
         """Pairs of AIDs whose CONF an attacker on the path has altered."""
+        self.listeners: list[Callable[[Node], None]] = []
+        """What else looks at a node whose tables have changed."""
 
     def conf_altered(self, packet: bytes) -> None:
         """An altered CONF is on the network: if it arrives first, its receiver has other tokens.
@@ -190,8 +193,12 @@ class Checks:
         intervals.
         """
         self.looked = (self.looked + 1) % LOOK_EVERY
-        if not self.looked or not CHANGING.isdisjoint(map(type, outputs)):
+        has_changed = not CHANGING.isdisjoint(map(type, outputs))
+        if has_changed or not self.looked:
             self._tables(node)
+        if has_changed:
+            for listener in self.listeners:
+                listener(node)
 
     def _tables(self, node: Node) -> None:
         inside, flows = node.host.inspection, node.datapath.rewriter.by_label

@@ -45,14 +45,14 @@ class Destinations:
             for context in node.host.contexts
         }
 
-    def see(self, node: Node, context: Context) -> None:
-        """Notes which locators have been added."""
-        key, verified = (node.name, context.local_label), context.peer_verified
-        seen = self._seen.get(key, verified)
-        if verified - seen:
-            added = dict.fromkeys(verified - seen, self.world.now_ns)
-            self.since_ns[key] = self.since_ns.get(key, {}) | added
-        self._seen[key] = verified
+    def see(self, node: Node) -> None:
+        """Notes which locators have been added, after a change of the tables of a node."""
+        for context in node.host.contexts:
+            key, verified = (node.name, context.local_label), context.peer_verified
+            if context.is_complete:
+                added = dict.fromkeys(verified - self._seen.get(key, verified), self.world.now_ns)
+                self.since_ns[key] = self.since_ns.get(key, {}) | added
+                self._seen[key] = verified
 
     def known(
         self, node: Node, context: Context, peer: Node, *, until_ns: int

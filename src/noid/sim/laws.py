@@ -35,6 +35,7 @@ from noid.constants import (
 )
 from noid.engine.context import Context
 from noid.locators import Locator
+from noid.sim.checks import Checks
 from noid.sim.destinations import Destinations
 from noid.sim.names import Names
 from noid.sim.network import (
@@ -116,6 +117,7 @@ class Scene(Protocol):
     names: Names
     ledger: Ledger
     measured_ns: int
+    checks: Checks
 
 
 class Laws:
@@ -156,6 +158,7 @@ class Laws:
         self.quiet = Quiet(world, self.judged)
         self._round_trip_ns = self._lossy_ns = 0
         world.network.listeners.append(self.quiet.passes)
+        world.checks.listeners.append(self.destinations.see)
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -184,7 +187,6 @@ class Laws:
         one = self.world.ledger.sent[number]
         way = self._way(one)
         self._judge(way)
-        self._see(way)
         now_ns = self.world.now_ns
         if now_ns - way.counted_ns >= APART_NS:
             way.sent += 1
@@ -226,12 +228,6 @@ class Laws:
             self.ways[key] = Way(one.conversation, *two, *aids)
         return self.ways[key]
 
-    def _see(self, way: Way) -> None:
-        for node, own, other in way.ends:
-            context = node.host.context_between(own, other)
-            if context is not None and context.is_complete:
-                self.destinations.see(node, context)
-
     def _limit_ns(self, way: Way, *, searches: int = 1) -> int:
         """The time after a change until packets arrive, for this number of searches in sequence."""
         pairs = len(way.sender.present) * len(way.receiver.present)
@@ -266,7 +262,7 @@ class Laws:
             one = sent[number]
             self.judged[law] += 1
             way.lost = 0 if one.copies else way.lost + 1
-            if way.lost > (LOST_IN_A_ROW_MAX if self._is_lossy(way) else 0):
+            if way.lost and way.lost > (LOST_IN_A_ROW_MAX if self._is_lossy(way) else 0):
                 after_ns = one.at_ns - self.changed_ns
                 text = f"a packet from {one.sender} to {one.receiver} does not arrive"
                 raise Violation(law, f"{text}, {after_ns // MILLISECOND} ms after the last change")
