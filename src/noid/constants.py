@@ -212,10 +212,12 @@ TOLERANCE_MAX: Final = SECOND // 2
 be noticed and answered within a second and a few round trips."""
 TOLERANCE_TIME: Final = 60 * SECOND
 """What false alarms taught is halved each time so long has passed."""
+PLAIN_CHECK_FIRST: Final = SECOND // 2
 PLAIN_CHECK_INTERVAL: Final = 2 * SECOND
-PLAIN_ANSWER_WAIT: Final = SECOND // 2
-"""While data travels plain, a UR in the plain form asks so often whether that passes. It is
-repeated; if none is answered for the other time, the search goes on [D47]."""
+PLAIN_ANSWER_WAIT: Final = SECOND // 4
+"""While data travels plain, a UR in the plain form asks so often whether that passes: in the first
+PEER_UNABLE_TIME of a search, in which more may fail, and later. It is repeated; if none is answered
+for the other time, the search goes on [D47]."""
 UNPROVEN_TIME: Final = 5 * SECOND
 """A context that sends, but receives no authentic message for this time, sends a UR over the pair
 in use: data may be forged [D41]."""

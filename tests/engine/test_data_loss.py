@@ -19,11 +19,16 @@ from noid.constants import (
     NEVER,
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
+    PLAIN_ANSWER_WAIT,
+    PLAIN_CHECK_INTERVAL,
     SECOND,
 )
+from noid.engine.causes import Cause
+from noid.engine.context import Context
 from noid.engine.events import CheckData, DataHasCome, NoteHeard, SendControl, Switched
 from noid.engine.history import History, Pair
 from noid.engine.state import Path
+from noid.engine.switching import switch
 from noid.engine.update import next_nonce, request
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, UnansweredPacket
 from noid.locators import Locator
@@ -222,6 +227,46 @@ def test_a_host_says_that_data_comes_and_this_shows_no_interval() -> None:
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
     assert message.flags == Flag.DATA_ASKED
     assert NoteHeard(network.a.context.local_label, unasked=False) in network.a.outputs
+
+
+def test_a_host_says_that_data_comes_also_by_the_pair_of_the_request() -> None:
+    network = established()
+    switch(network.b.host.core, network.b.context, (B2, A2), Cause.NOTHING_HEARD)
+    network.dead.add((B2, A2))
+    assert asks_about_data(network)
+    network.give(network.b, DataHasCome(network.b.context.local_label, 0, by_peer=True))
+    network.run(SECOND)
+    ends = [(one.source, one.destination) for one, _ in sent_by(network.b, Code.KEEPALIVE)]
+    assert ends == [(B2, A2), (B1, A1)]
+    assert network.a.context.history_of((A1, B1)).passes_ns
+
+
+@pytest.mark.parametrize("flag", [Flag.HEARS_NOTHING, Flag.DATA_LOST])
+def test_plain_packets_are_checked_at_once_if_the_peer_hears_nothing(flag: Flag) -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = EVERY
+    talk(network, 10 * SECOND)
+    a, b = network.a.context, network.b.context
+    assert b.path is Path.ASIDE
+    while network.now_ns - checked_ns(b) > PLAIN_CHECK_INTERVAL // 4:
+        talk(network, 20 * MILLISECOND)
+    talk(network, PLAIN_CHECK_INTERVAL // 8)
+    network.dead |= {(A1, B1), (B1, A1)}
+    message = request(network.a.host.core, a, next_nonce(a), flags=flag)
+    octets = encode_packet(message, A2, B2, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
+    network.give(network.b, ControlMessageReceived(A2, B2, True, octets))
+    begin_ns = network.now_ns
+    while b.path is Path.ASIDE:
+        network.ulp_sends(network.b, packet(B1, A1))
+        network.run(20 * MILLISECOND)
+    assert network.now_ns - begin_ns < PLAIN_ANSWER_WAIT + 100 * MILLISECOND
+
+
+def checked_ns(context: Context) -> int:
+    """When a context last checked whether plain packets pass."""
+    assert context.search is not None
+    return context.search.plain_sent_ns
 
 
 def test_data_goes_in_its_form_again_once_that_passes() -> None:

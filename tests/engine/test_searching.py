@@ -10,6 +10,7 @@ from noid.constants import (
     MINUTE,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
+    PLAIN_CHECK_FIRST,
     PLAIN_CHECK_INTERVAL,
     PROBE_INTERVAL,
     PROBE_INTERVAL_LARGE,
@@ -386,6 +387,14 @@ def test_while_plain_packets_pass_no_pair_is_probed_for_a_while() -> None:
     network.b.outputs.clear()
     keep_sending(network, 20 * SECOND)
     assert set(asked(network.b)) == {(B1, A1)}
+    assert len(asked(network.b)) <= 20 * SECOND // PLAIN_CHECK_FIRST
+
+
+def test_plain_packets_are_checked_seldom_after_a_while() -> None:
+    network = firewalled()
+    keep_sending(network, PEER_UNABLE_TIME)
+    network.b.outputs.clear()
+    keep_sending(network, 20 * SECOND)
     assert len(asked(network.b)) <= 20 * SECOND // PLAIN_CHECK_INTERVAL
 
 
@@ -400,7 +409,7 @@ def test_when_plain_packets_do_not_pass_any_more_every_pair_is_tried() -> None:
     network = firewalled()
     network.drops_m6 = False
     network.dead |= {(B1, A1), (A1, B1)}
-    keep_sending(network, PLAIN_CHECK_INTERVAL + PLAIN_ANSWER_WAIT + SECOND // 2)
+    keep_sending(network, PLAIN_CHECK_FIRST + PLAIN_ANSWER_WAIT + SECOND // 5)
     assert network.b.context.pair == (B2, A2)
 
 

@@ -36,7 +36,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.phases import Finding, Search
-from noid.engine.probing import arm, batch
+from noid.engine.probing import arm, batch, want
 from noid.engine.records import LostData
 from noid.engine.searching import give_up, take
 from noid.engine.selection import alternatives
@@ -188,7 +188,10 @@ def lose(
     before = context.search
     if not context.is_settled or not context.peer_verified:
         return
-    if context.path is Path.FOLLOWING or (before and before.loses_all):
+    if before is not None and before.loses_all:
+        want(core, context, before, is_told=told_by_peer)
+        return
+    if context.path is Path.FOLLOWING:
         return
     is_last = _is_lost_elsewhere(core, context) or not alternatives(context)
     history = context.history_of(context.pair)

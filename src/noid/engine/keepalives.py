@@ -6,15 +6,19 @@ one. Therefore the receiver sends keepalives at intervals: authenticated, with a
 grows, in the form of data. A host that sends data itself sends one only if it is asked.
 """
 
+from collections.abc import Iterable
+
 from noid.constants import DATA_ASKED_TIME, DATA_ASKED_WAIT, NEVER
 from noid.counters import Drop
 from noid.engine import data_loss, switching
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckData, DataHasCome, NoteHeard, RememberLater
+from noid.engine.history import Pair
 from noid.engine.matching import matching
 from noid.engine.probing import stay
 from noid.engine.searching import learn, spare
+from noid.engine.selection import answer_pairs
 from noid.engine.state import Cue, Path
 from noid.engine.update import next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
@@ -27,14 +31,15 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     if context is None or not context.is_complete:
         return
     core.used(context)
-    _send(core, context, NO_FLAGS)
+    _send(core, context, answer_pairs(context), NO_FLAGS)
 
 
-def _send(core: Core, context: Context, flags: Flag) -> None:
-    if context.is_verified(context.pair[1]):
-        nonce = next_nonce(context)
-        octets = short_message(core, context, Code.KEEPALIVE, nonce, flags=flags)
-        core.send_on(context, octets, context.pair, in_slot=True)
+def _send(core: Core, context: Context, pairs: Iterable[Pair], flags: Flag) -> None:
+    for pair in pairs:
+        if context.is_verified(pair[1]):
+            nonce = next_nonce(context)
+            octets = short_message(core, context, Code.KEEPALIVE, nonce, flags=flags)
+            core.send_on(context, octets, pair, in_slot=True)
 
 
 def on_data_asked(core: Core, context: Context) -> bool:
@@ -54,6 +59,7 @@ def on_data_asked(core: Core, context: Context) -> bool:
 def on_data_has_come(core: Core, event: DataHasCome) -> None:
     """Tells a peer that has asked that its data comes, also if this host sends data.
 
+    The pair in use may be silent. So the answer also goes back by the pair of the latest request.
     If this host has looked for itself, because no pair answers, the pair in use stays.
     """
     context = core.labels.get(event.local_label)
@@ -61,7 +67,9 @@ def on_data_has_come(core: Core, event: DataHasCome) -> None:
         return
     one = context.search
     if event.by_peer:
-        _send(core, context, Flag.DATA_ASKED)
+        history = context.history
+        latest = max(history, key=lambda one: history[one].message_ns, default=context.pair)
+        _send(core, context, dict.fromkeys((*answer_pairs(context), latest)), Flag.DATA_ASKED)
     elif one is None or one.told_by_peer or event.since_ns != one.asked_ns:
         return  # it is about an earlier search, or says nothing about this one
     elif context.path in (Path.DOUBTING, Path.SEARCHING):

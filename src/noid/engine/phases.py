@@ -127,6 +127,7 @@ class Search:
         wanted_ns: when a program or the peer last needed a pair.
         until_ns: when LEAVING is given up.
         plain_sent_ns: when the last UR in the plain form was sent.
+        plain_asked_ns: when the first of those was sent that check whether that form passes.
         plain_ns: when a plain UR was last answered.
         names_newest: its probes name a UR that the peer sent after the search began.
         rejected_ns: when a host last rejected the form of data of a probe.
@@ -171,6 +172,7 @@ class Search:
     asides: int = 0
     until_ns: int = NEVER
     plain_sent_ns: int = 0
+    plain_asked_ns: int = 0
     plain_ns: int = 0
     names_newest: bool = False
     loses_all: bool = False

@@ -15,6 +15,7 @@ from noid.constants import (
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
+    PLAIN_CHECK_FIRST,
     PLAIN_CHECK_INTERVAL,
     PROBE_INTERVAL,
     PROBE_INTERVAL_LARGE,
@@ -242,16 +243,22 @@ def _interval_ns(one: Search) -> int:
     return min(cycle_ns // rounds << min(one.backoff, 16), PROBE_INTERVAL_MAX)
 
 
-def want(core: Core, context: Context, one: Search) -> None:
+def want(core: Core, context: Context, one: Search, *, is_told: bool = False) -> None:
     """A program or the peer needs a pair: shortens the intervals of a search.
 
     Due probes are sent at once, because with very many contexts the timers of idle ones delay them.
+
+    Args:
+        core: of the host.
+        context: whose pair.
+        one: the search.
+        is_told: the peer hears nothing.
     """
     if not context.is_searching:
         return
     one.wanted_ns = core.now_ns
     if context.path is Path.ASIDE:
-        _check_plain(core, context, one)
+        _check_plain(core, context, one, is_told=is_told)
         if context.path is Path.ASIDE and one.batch_at_ns == NEVER:
             one.batch_at_ns = core.now_ns  # it was due while no program sent
             arm(core, context, one)
@@ -286,16 +293,20 @@ def answer_search(core: Core, context: Context, pair: Pair, *, in_slot: bool) ->
         arm(core, context, one)
 
 
-def _check_plain(core: Core, context: Context, one: Search) -> None:
-    """Data is plain because that passes: checks at intervals whether it still does."""
+def _check_plain(core: Core, context: Context, one: Search, *, is_told: bool) -> None:
+    """Data is plain because that passes: checks whether it still does, at intervals or if told."""
     if one.rejected_ns >= one.cycle_ns:
         return  # the peer cannot answer
+    repeat_ns = wait_ns = context.expected.verdict_wait_ns
     is_answered = one.plain_ns >= one.plain_sent_ns
-    silent_ns = core.now_ns - one.plain_ns
-    wait_ns = PLAIN_CHECK_INTERVAL if is_answered else context.expected.verdict_wait_ns
+    if is_answered and not is_told:
+        is_new = core.now_ns < one.started_ns + PEER_UNABLE_TIME
+        wait_ns = PLAIN_CHECK_FIRST if is_new else PLAIN_CHECK_INTERVAL
     if core.now_ns - max(one.plain_ns, one.plain_sent_ns) <= wait_ns:
         return
-    if is_answered or silent_ns <= PLAIN_CHECK_INTERVAL + PLAIN_ANSWER_WAIT:
+    if is_answered:
+        one.plain_asked_ns = core.now_ns
+    if core.now_ns - one.plain_asked_ns <= max(PLAIN_ANSWER_WAIT, 2 * repeat_ns):
         _probe_plainly(core, context, one, next_nonce(context))
     else:
         resume(core, context)
@@ -309,7 +320,7 @@ def resume(core: Core, context: Context) -> None:
     if context.path is Path.ASIDE:
         core.turn(context, Path.SEARCHING, Cue.CHANGE)
     one.backoff, one.untried, one.cycle_ns = 0, [], 0
-    one.loses_all = False
+    one.loses_all = one.names_newest = False
     one.empties = 0
     one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)

@@ -95,7 +95,7 @@ def search(
             arm(core, context, under_way)
         under_way.is_question &= is_question
         under_way.is_routine &= is_routine
-        want(core, context, under_way)
+        want(core, context, under_way, is_told=told_by_peer)
         return
     if not context.is_settled or not context.peer_verified:
         return
@@ -285,7 +285,7 @@ def acknowledged(
         core.install(context)
         return
     if probe.is_plain:
-        one.plain_ns = core.now_ns
+        one.plain_ns = max(one.plain_ns, core.now_ns if by is None else probe.sent_ns)
     elif _is_distrusted(core, context, one, pair):
         # The pair over which data was never lost comes first, or was lost longest ago.
         found_so_far = (one.doubtful, found) if one.doubtful is not None else (found,)
@@ -312,9 +312,14 @@ def acknowledged(
 
 
 def _is_distrusted(core: Core, context: Context, one: Search, pair: Pair) -> bool:
-    """Whether data is lost over a pair; what is known of the pair in use does not end its use."""
+    """Whether data is lost over a pair, and may pass plainly.
+
+    What is known of the pair in use does not end its use.
+    """
     is_in_use = pair == context.pair and not context.is_searching
-    return not is_in_use and (one.loses_all or context.history_of(pair).loses_data(core.now_ns))
+    if is_in_use or one.plain_asked_ns > one.plain_ns:
+        return False
+    return one.loses_all or context.history_of(pair).loses_data(core.now_ns)
 
 
 def take(core: Core, context: Context, one: Search, found: Finding) -> None:
@@ -374,7 +379,8 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
     pair = found.pair
     # If both directions are known to work, the peer need not ask any more.
     is_told = context.path is Path.LEAVING or one.told_by_peer
-    says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
+    began_ns = one.cycle_ns if context.is_searching else one.started_ns
+    says_so = not is_told and context.history_of(pair).heard_ns >= began_ns
     end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
     if pair[0] in context.own_set and context.is_verified(pair[1]):

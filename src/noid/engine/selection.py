@@ -77,6 +77,16 @@ def better_pairs(context: Context) -> list[Pair]:
     ]
 
 
+def answer_pairs(context: Context) -> tuple[Pair, ...]:
+    """The pairs over which the peer is answered: the one in use, and the AIDs if data uses these.
+
+    In a search nothing is known of the pair in use, and data is plain between the AIDs.
+    """
+    if context.is_searching and not context.is_on_aids and context.local_aid in context.own_usable:
+        return context.pair, (context.local_aid, context.peer_aid)
+    return (context.pair,)
+
+
 def is_worse(context: Context) -> bool:
     """Whether the pair in use has a worse standing than another."""
     now = standing(context, context.pair)

@@ -23,8 +23,8 @@ from noid.engine.history import Pair
 from noid.engine.phases import Update
 from noid.engine.records import Former
 from noid.engine.secrets import equal, keyed_hash
-from noid.engine.selection import better_pairs, is_broken, unlisted_pairs
-from noid.engine.state import State, Timer, Trigger
+from noid.engine.selection import answer_pairs, better_pairs, is_broken, unlisted_pairs
+from noid.engine.state import Path, State, Timer, Trigger
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, Piggyback
@@ -336,8 +336,10 @@ def acknowledge(
     back: Pair = (event.destination, event.source)
     asks_here = bool(message.flags & (Flag.HEARS_NOTHING | Flag.ANSWER_HERE))
     pairs = [back] if asks_here or changed or better_pairs(context) else []
-    if not asks_here or not context.is_verified(event.source):
-        pairs.append(context.pair)
+    # A host that is set aside probes no pairs, and so names no UR of its peer.
+    names_none = context.path is Path.ASIDE and not message.flags & Flag.ANSWER_HERE
+    if not asks_here or names_none or not context.is_verified(event.source):
+        pairs += answer_pairs(context)
     for pair in dict.fromkeys(pairs):
         if context.is_verified(pair[1]):
             # In the form of the question, so that the answer shows that this form passes.

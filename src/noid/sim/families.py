@@ -122,6 +122,28 @@ def _of_cuts(what: str, kind: str, at_ms: int) -> Family:
     return Family(what, history, 256)
 
 
+def _cut_while_plain(what: str, kind: str) -> Family:
+    """All pairs of 2x2 drop something, so that data is plain; they pass it again; then cuts."""
+
+    def history(number: int) -> History:
+        at_ms = 12_000 + number * 37 % 2_500
+        pairs = itertools.product(range(2), range(2))
+        return History(
+            seed=number,
+            locators=(2, 2),
+            duration_ms=at_ms + 5_000,
+            steps=(
+                *(Step(3_000, kind, (*pair, 3)) for pair in pairs),
+                Step(10_000, "heal"),
+                *(Step(at_ms, "cut", one.arguments) for one in cuts.history(number).steps[:-1]),
+            ),
+            traffic=Traffic(replies=number % 2 == 0, server_talks=number % 3 == 0),
+        )
+
+    cuts = _cuts(2, 2)
+    return Family(f"every cut of 2x2 while data is plain, since {what}", history, cuts.count)
+
+
 LOSSES = list(itertools.combinations_with_replacement(range(1, MESSAGES + 1), 2))
 
 
@@ -325,6 +347,8 @@ FAMILIES: dict[str, Family] = {
     "data-filtered": _of_cuts(
         "data alone is filtered between any locators of 2x2; healing", "filter-data", 3_000
     ),
+    "lost-plain": _cut_while_plain("it was lost over all pairs", "filter-data"),
+    "filtered-plain": _cut_while_plain("all pairs dropped M6 packets", "filter"),
     **{f"cuts-{a}x{b}": _cuts(a, b) for a, b in ((1, 2), (2, 1), (1, 3), (2, 2), (2, 3), (3, 3))},
 }
 """The families by name; those that find most come first."""
