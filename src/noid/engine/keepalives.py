@@ -17,9 +17,10 @@ from noid.engine.events import CheckData, DataHasCome, NoteHeard, RememberLater
 from noid.engine.history import Pair
 from noid.engine.matching import matching
 from noid.engine.probing import stay
-from noid.engine.searching import learn, spare
+from noid.engine.searching import spare
 from noid.engine.selection import answer_pairs
 from noid.engine.state import Cue, Path
+from noid.engine.tolerance import learn
 from noid.engine.update import next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag

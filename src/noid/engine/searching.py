@@ -25,10 +25,8 @@ from noid.constants import (
     ROUTINE_ASKS,
     SEARCH_INTERVAL_MAX,
     SEARCH_INTERVAL_MIN,
-    SECOND,
     SILENCE_UNMEASURED,
     SUSPICION_TIME,
-    TOLERANCE_TIME,
 )
 from noid.engine.causes import Cause
 from noid.engine.context import Context
@@ -38,8 +36,9 @@ from noid.engine.history import History, Pair
 from noid.engine.phases import Finding, Probe, Search
 from noid.engine.probing import arm, batch, end, is_mutual, keep, measure, send_probe, stay, want
 from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
-from noid.engine.state import Cue, Path, Timer
+from noid.engine.state import Cue, Path
 from noid.engine.switching import repeat, switch
+from noid.engine.tolerance import learn
 from noid.engine.update import next_nonce, request
 from noid.locators import Locator
 from noid.wire.control import Flag
@@ -187,13 +186,24 @@ def on_probe_timer(core: Core, context: Context) -> None:
 
 
 def _go_round(core: Core, context: Context, one: Search) -> None:
-    """Probes the next pairs; or uses one that may lose data, since a cycle has found no better."""
-    doubtful = one.doubtful if context.path is Path.SEARCHING and one.cycle_ns else None
-    is_over = core.now_ns >= one.cycle_ns + CYCLE_TIME and not one.untried
-    if doubtful is not None and is_over and one.plain_ns < one.cycle_ns:
-        take(core, context, one, doubtful)
+    """Probes the next pairs; or uses one that may lose data, since no better one has answered."""
+    judge_ns = _judge_ns(context, one)
+    if core.now_ns >= judge_ns and one.plain_ns < one.cycle_ns and one.doubtful is not None:
+        take(core, context, one, one.doubtful)
+    elif judge_ns <= core.now_ns < one.cycle_ns + CYCLE_TIME:
+        one.batch_at_ns = one.cycle_ns + CYCLE_TIME  # plain packets pass: there is time
     else:
         batch(core, context, one)
+        one.batch_at_ns = min(one.batch_at_ns, _judge_ns(context, one))
+
+
+def _judge_ns(context: Context, one: Search) -> int:
+    """When a pair that may lose data is used, if plain packets do not pass; NEVER if none is."""
+    is_over = context.path is Path.SEARCHING and one.cycle_ns and not one.untried
+    if one.doubtful is None or not is_over:
+        return NEVER
+    plain = context.history_of((context.local_aid, context.peer_aid))
+    return one.cycle_ns + min(max(CYCLE_TIME // 2, plain.verdict_wait_ns), CYCLE_TIME)
 
 
 # --- asking the pair in use -----------------------------------------------------------------------
@@ -290,6 +300,8 @@ def acknowledged(
         # The pair over which data was never lost comes first, or was lost longest ago.
         found_so_far = (one.doubtful, found) if one.doubtful is not None else (found,)
         one.doubtful = min(found_so_far, key=lambda it: context.history_of(it.pair).lost_ns)
+        one.batch_at_ns = min(one.batch_at_ns, _judge_ns(context, one))
+        arm(core, context, one)
         core.install(context)
     elif context.path is Path.LEAVING:
         if pair != context.pair:
@@ -365,15 +377,6 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
         core.install(context)
 
 
-def learn(core: Core, context: Context, *, alarms: int = 0, misses: int = 0) -> None:
-    """Notes false alarms and late answers; half of them are forgotten after a time."""
-    before = context.history_of(context.pair)
-    alarms, misses = before.alarms + alarms, before.misses + misses
-    context.note(context.pair, before._replace(alarms=alarms, misses=misses))
-    if not core.is_timer_set(context, Timer.TOLERANCE):
-        core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
-
-
 def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
     """Another pair answers, and is used from now on."""
     pair = found.pair
@@ -442,15 +445,3 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
     """
     if context.search is not None and context.search.told_by_peer and pair != context.pair:
         _use(core, context, context.search, Finding(pair, pair[1]))
-
-
-def on_tolerance_timer(core: Core, context: Context) -> None:
-    """Halves the effect of false alarms."""
-    context.late = None
-    context.tolerated_ns = context.tolerated_ns // 2 if context.tolerated_ns > SECOND // 100 else 0
-    for pair, one in context.history.items():
-        if one.alarms or one.misses:
-            context.note(pair, one._replace(alarms=one.alarms // 2, misses=one.misses // 2))
-    core.install(context)
-    if context.tolerated_ns or any(one.alarms or one.misses for one in context.history.values()):
-        core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
