@@ -94,7 +94,7 @@ def is_mutual(context: Context) -> bool:
     )
 
 
-def _probe_plainly(
+def probe_plainly(
     core: Core, context: Context, one: Search, nonce: int, flags: Flag = NO_FLAGS
 ) -> None:
     """Sends a UR between the AIDs in the plain form, to detect that only data is dropped [D47].
@@ -151,7 +151,7 @@ def batch(core: Core, context: Context, one: Search) -> None:
         is_news = one.loses_all and not one.told_by_peer
         lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
         plain_nonce = plain_nonce or next_nonce(context)
-        _probe_plainly(core, context, one, plain_nonce, Flag.HEARS_NOTHING | lost)
+        probe_plainly(core, context, one, plain_nonce, Flag.HEARS_NOTHING | lost)
     if not one.batch_ns:  # a report, which does not delay the requests
         first = () if context.path is Path.LEAVING else (context.pair,)
         aids = context.local_aid, context.peer_aid
@@ -307,7 +307,7 @@ def _check_plain(core: Core, context: Context, one: Search, *, is_told: bool) ->
     if is_answered:
         one.plain_asked_ns = core.now_ns
     if core.now_ns - one.plain_asked_ns <= max(PLAIN_ANSWER_WAIT, 2 * repeat_ns):
-        _probe_plainly(core, context, one, next_nonce(context))
+        probe_plainly(core, context, one, next_nonce(context))
     else:
         resume(core, context)
 

@@ -28,10 +28,11 @@ from noid.engine.events import RememberLater
 from noid.engine.following import acknowledged
 from noid.engine.handshake import on_early_ur
 from noid.engine.keepalives import heard, on_data_asked
+from noid.engine.leaving import leave
 from noid.engine.matching import matching
 from noid.engine.measuring import answered, notice_doubt
 from noid.engine.probing import answer_search, resume, want
-from noid.engine.searching import follow, leave, search
+from noid.engine.searching import follow, search
 from noid.engine.selection import better_pairs, is_worse
 from noid.engine.state import Cue, Path, Timer, Trigger
 from noid.engine.switching import repeat, repeatable

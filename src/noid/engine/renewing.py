@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Gives contexts the locators that the host has now, with what is said of them [draft §4.5]."""
 
-from noid.engine import probing, searching, update
+from noid.engine import leaving, probing, update
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -21,5 +21,5 @@ def renew(core: Core, context: Context, trigger: Trigger) -> None:
     core.install(context)
     context.untold = True
     update.tell_untold(core, context, trigger)
-    searching.leave(core, context, Cause.OWN_LOCATORS_BETTER)
+    leaving.leave(core, context, Cause.OWN_LOCATORS_BETTER)
     probing.resume(core, context)

@@ -26,7 +26,6 @@ from noid.constants import (
     SEARCH_INTERVAL_MAX,
     SEARCH_INTERVAL_MIN,
     SILENCE_UNMEASURED,
-    SUSPICION_TIME,
 )
 from noid.engine.causes import Cause
 from noid.engine.context import Context
@@ -34,8 +33,18 @@ from noid.engine.core import Core
 from noid.engine.events import CheckData
 from noid.engine.history import History, Pair
 from noid.engine.phases import Finding, Probe, Search
-from noid.engine.probing import arm, batch, end, is_mutual, keep, measure, send_probe, stay, want
-from noid.engine.selection import alternatives, better_pairs, is_broken, is_questioned
+from noid.engine.probing import (
+    arm,
+    batch,
+    end,
+    is_mutual,
+    measure,
+    probe_plainly,
+    send_probe,
+    stay,
+    want,
+)
+from noid.engine.selection import alternatives, is_broken
 from noid.engine.state import Cue, Path
 from noid.engine.switching import repeat, switch
 from noid.engine.tolerance import learn
@@ -145,34 +154,6 @@ def give_up(core: Core, context: Context) -> None:
         core.turn(context, *STEPS_TO_SEARCHING[context.path])
 
 
-def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPICION_TIME) -> None:
-    """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
-
-    "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
-    use carries data until a better one answers. If it is broken, no answer over it is waited for.
-    """
-    if not (better := better_pairs(context)) or not context.is_settled:
-        return
-    one, ends = context.search, is_broken(context)
-    if one is not None and ends and context.path is Path.DOUBTING:
-        keep(context, one, {context.pair, *better})
-        if one.found is not None:
-            _use(core, context, one, one.found)
-        return
-    if one is not None and (is_questioned(context) or (ends and context.path is Path.ASKING)):
-        context.late, context.searched_ns = one.probes, core.now_ns
-        one = Search(why, core.now_ns, one.packet, 0, False)
-    elif context.path not in (Path.STEADY, Path.LEAVING):
-        return
-    context.search = one = one or Search(why, core.now_ns, b"", 0, False)
-    core.turn(context, Path.LEAVING, Cue.MARKS)
-    one.untried, one.until_ns = [], core.now_ns + patience_ns
-    # Earlier requests get time for an answer.
-    wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
-    one.batch_at_ns = max(core.now_ns, one.batch_ns + wait_ns)
-    on_probe_timer(core, context)
-
-
 def on_probe_timer(core: Core, context: Context) -> None:
     """Sends the next requests or probes, or judges the pair in use."""
     under_way = context.search
@@ -255,6 +236,8 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         one.ask_at_ns = max(one.started_ns + SILENCE_UNMEASURED, core.now_ns + 2 * LOOK_TIME)
         wait_ns = one.ask_at_ns - core.now_ns - LOOK_TIME
         core.emit(CheckData(context.local_label, one.asked_ns, wait_ns))
+    elif one.doubtful is not None and one.plain_ns < one.plain_sent_ns:
+        take(core, context, one, one.doubtful)
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
         one.ask_at_ns, one.wanted_ns = NEVER, core.now_ns
@@ -301,6 +284,8 @@ def acknowledged(
         found_so_far = (one.doubtful, found) if one.doubtful is not None else (found,)
         one.doubtful = min(found_so_far, key=lambda it: context.history_of(it.pair).lost_ns)
         one.batch_at_ns = min(one.batch_at_ns, _judge_ns(context, one))
+        if context.path is Path.DOUBTING and one.plain_ns == one.plain_sent_ns:
+            probe_plainly(core, context, one, next_nonce(context), Flag.HEARS_NOTHING)
         arm(core, context, one)
         core.install(context)
     elif context.path is Path.LEAVING:

@@ -144,6 +144,32 @@ def _cut_while_plain(what: str, kind: str) -> Family:
     return Family(f"every cut of 2x2 while data is plain, since {what}", history, cuts.count)
 
 
+def _distrusted() -> Family:
+    """A pair of 2x2 has lost data, so that it is used last, and passes it again; then cuts."""
+    cuts = _cuts(2, 2)
+    pairs = list(itertools.product(range(2), range(2)))
+
+    def history(number: int) -> History:
+        index, cut = divmod(number, cuts.count)
+        others = [pair for pair in pairs if pair != pairs[index]]
+        return History(
+            seed=number,
+            locators=(2, 2),
+            duration_ms=16_000,
+            steps=(
+                *(Step(2_000, "cut", (*pair, 3)) for pair in others),
+                Step(4_000, "filter-data", (*pairs[index], 3)),
+                *(Step(4_000, "restore", (*pair, 3)) for pair in others),
+                Step(8_000, "heal"),
+                *(Step(12_000, "cut", step.arguments) for step in cuts.history(cut).steps[:-1]),
+            ),
+            traffic=Traffic(replies=number % 2 == 0, server_talks=number % 3 == 0),
+        )
+
+    what = "every cut of 2x2 after data was lost over one pair, which passes it again"
+    return Family(what, history, len(pairs) * cuts.count)
+
+
 LOSSES = list(itertools.combinations_with_replacement(range(1, MESSAGES + 1), 2))
 
 
@@ -347,6 +373,7 @@ FAMILIES: dict[str, Family] = {
     "data-filtered": _of_cuts(
         "data alone is filtered between any locators of 2x2; healing", "filter-data", 3_000
     ),
+    "distrusted": _distrusted(),
     "lost-plain": _cut_while_plain("it was lost over all pairs", "filter-data"),
     "filtered-plain": _cut_while_plain("all pairs dropped M6 packets", "filter"),
     **{f"cuts-{a}x{b}": _cuts(a, b) for a, b in ((1, 2), (2, 1), (1, 3), (2, 2), (2, 3), (3, 3))},
