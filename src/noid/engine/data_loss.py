@@ -39,7 +39,7 @@ from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, batch, want
 from noid.engine.records import LostData
 from noid.engine.searching import give_up, take
-from noid.engine.selection import alternatives
+from noid.engine.selection import other_pairs
 from noid.engine.state import Cue, Path
 from noid.engine.switching import repeatable
 from noid.engine.update import next_nonce, request
@@ -102,8 +102,8 @@ def is_shortened(core: Core, context: Context, packet: bytes) -> bool:
 
 def _is_lost_elsewhere(core: Core, context: Context) -> bool:
     """Whether data was lost over another pair lately."""
-    others = (context.history_of(pair) for pair in alternatives(context))
-    return any(one.loses_data(core.now_ns, PEER_UNABLE_TIME) for one in others)
+    histories = (context.history_of(pair) for pair in other_pairs(context))
+    return any(one.loses_data(core.now_ns, PEER_UNABLE_TIME) for one in histories)
 
 
 def heard(core: Core, context: Context, source: Locator, *, asked: bool) -> None:
@@ -193,7 +193,7 @@ def lose(
         return
     if context.path is Path.FOLLOWING:
         return
-    is_last = _is_lost_elsewhere(core, context) or not alternatives(context)
+    is_last = _is_lost_elsewhere(core, context) or not other_pairs(context)
     history = context.history_of(context.pair)
     history = history._replace(
         unheard=0,

@@ -54,9 +54,10 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
             return
         context.follow_again_ns = core.now_ns + FOLLOW_AGAIN
         one = context.search
-        # If all pairs are probed because the peer hears nothing, data proves nothing.
-        is_told = context.path is Path.DOUBTING and one is not None and one.told_by_peer
-        if context.is_searching or is_told:
+        # If all pairs are probed because the peer hears nothing, data proves nothing. A pair that
+        # may lose data is the better choice once it has answered.
+        is_doubted = one is not None and (one.told_by_peer or one.doubtful is not None)
+        if context.is_searching or (context.path is Path.DOUBTING and is_doubted):
             context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
             _probe_first(core, context, pair)
             return

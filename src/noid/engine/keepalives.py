@@ -71,7 +71,7 @@ def on_data_has_come(core: Core, event: DataHasCome) -> None:
         history = context.history
         latest = max(history, key=lambda one: history[one].message_ns, default=context.pair)
         _send(core, context, dict.fromkeys((*answer_pairs(context), latest)), Flag.DATA_ASKED)
-    elif one is None or one.told_by_peer or event.since_ns != one.asked_ns:
+    elif one is None or one.told_by_peer or one.doubtful or event.since_ns != one.asked_ns:
         return  # it is about an earlier search, or says nothing about this one
     elif context.path in (Path.DOUBTING, Path.SEARCHING):
         stay(core, context, Cue.THIS_ANSWERS)

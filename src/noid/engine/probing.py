@@ -182,6 +182,7 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
             return False
         if is_aside and not one.loses_all:
             core.turn(context, Path.SEARCHING, Cue.TIME)
+            one.ask_at_ns = NEVER
         if unwanted_ns > SUSPICION_TIME:
             one.batch_at_ns = NEVER
             one.cycle_ns = one.cycle_ns if one.loses_all else 0
@@ -295,19 +296,26 @@ def answer_search(core: Core, context: Context, pair: Pair, *, in_slot: bool) ->
 
 def _check_plain(core: Core, context: Context, one: Search, *, is_told: bool) -> None:
     """Data is plain because that passes: checks whether it still does, at intervals or if told."""
-    if one.rejected_ns >= one.cycle_ns:
-        return  # the peer cannot answer
-    repeat_ns = wait_ns = context.expected.verdict_wait_ns
     is_answered = one.plain_ns >= one.plain_sent_ns
+    wait_ns = context.expected.verdict_wait_ns
     if is_answered and not is_told:
         is_new = core.now_ns < one.started_ns + PEER_UNABLE_TIME
         wait_ns = PLAIN_CHECK_FIRST if is_new else PLAIN_CHECK_INTERVAL
-    if core.now_ns - max(one.plain_ns, one.plain_sent_ns) <= wait_ns:
-        return
-    if is_answered:
-        one.plain_asked_ns = core.now_ns
-    if core.now_ns - one.plain_asked_ns <= max(PLAIN_ANSWER_WAIT, 2 * repeat_ns):
+    is_due = core.now_ns - max(one.plain_ns, one.plain_sent_ns) >= wait_ns
+    if is_due and one.rejected_ns < one.cycle_ns:  # otherwise the peer cannot answer
+        one.plain_asked_ns = core.now_ns if is_answered else one.plain_asked_ns
+        check_again(core, context, one)
+
+
+def check_again(core: Core, context: Context, one: Search) -> None:
+    """Asks whether plain packets pass until that is answered, or searches again."""
+    repeat_ns = context.expected.verdict_wait_ns
+    if one.plain_ns >= one.plain_asked_ns:
+        one.ask_at_ns = NEVER
+    elif core.now_ns - one.plain_asked_ns < max(PLAIN_ANSWER_WAIT, 2 * repeat_ns):
         probe_plainly(core, context, one, next_nonce(context))
+        one.ask_at_ns = core.now_ns + repeat_ns
+        arm(core, context, one)
     else:
         resume(core, context)
 
@@ -319,10 +327,10 @@ def resume(core: Core, context: Context) -> None:
         return
     if context.path is Path.ASIDE:
         core.turn(context, Path.SEARCHING, Cue.CHANGE)
-    one.backoff, one.untried, one.cycle_ns = 0, [], 0
+    one.backoff, one.untried, one.cycle_ns, one.ask_at_ns = 0, [], 0, NEVER
     one.loses_all = one.names_newest = False
     one.empties = 0
-    one.wanted_ns = core.now_ns
+    one.started_ns = one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
     arm(core, context, one)
 

@@ -196,7 +196,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.bring_forward(context, Timer.BETTER, core.now_ns + BETTER_PAIR_FIRST)
     elif is_other:
         leave(core, context, Cause.PEER_LOCATORS_BETTER)
-    elif pair in better_pairs(context) and context.search is None:
+    elif context.search is None and pair in better_pairs(context):
         leave(core, context, Cause.PEER_USES_BETTER_PAIR, patience_ns=BETTER_PAIR_PATIENCE)
 
 

@@ -36,6 +36,7 @@ from noid.engine.phases import Finding, Probe, Search
 from noid.engine.probing import (
     arm,
     batch,
+    check_again,
     end,
     is_mutual,
     measure,
@@ -44,7 +45,7 @@ from noid.engine.probing import (
     stay,
     want,
 )
-from noid.engine.selection import alternatives, is_broken
+from noid.engine.selection import is_broken, other_pairs
 from noid.engine.state import Cue, Path
 from noid.engine.switching import repeat, switch
 from noid.engine.tolerance import learn
@@ -127,7 +128,7 @@ def search(
         # A question proves its sender to the peer too, so only one end asks first.
         _ask(core, context, one, 1)
     one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
-    if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
+    if patient and len(other_pairs(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round is enough, if any is needed
     if beside is not None and beside != context.pair:
         send_probe(core, context, one, beside)
@@ -159,7 +160,8 @@ def on_probe_timer(core: Core, context: Context) -> None:
     under_way = context.search
     assert under_way is not None
     if core.now_ns >= under_way.ask_at_ns:
-        ask_on(core, context, under_way)
+        ask = check_again if context.path is Path.ASIDE else ask_on
+        ask(core, context, under_way)
     if context.search is under_way and core.now_ns >= under_way.batch_at_ns:
         _go_round(core, context, under_way)
     if context.search is under_way:
@@ -367,8 +369,7 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
     pair = found.pair
     # If both directions are known to work, the peer need not ask any more.
     is_told = context.path is Path.LEAVING or one.told_by_peer
-    began_ns = one.cycle_ns if context.is_searching else one.started_ns
-    says_so = not is_told and context.history_of(pair).heard_ns >= began_ns
+    says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
     end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
     if pair[0] in context.own_set and context.is_verified(pair[1]):

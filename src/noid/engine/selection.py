@@ -70,11 +70,12 @@ def better_pairs(context: Context) -> list[Pair]:
     now = standing(context, context.pair)
     if not any(now) and home is None:
         return []
-    return [
+    better = [
         pair
-        for pair in alternatives(context)
+        for pair in other_pairs(context)
         if standing(context, pair) < now or (pair == home and standing(context, pair) <= now)
     ]
+    return sorted(better, key=lambda pair: rank(context, pair))
 
 
 def answer_pairs(context: Context) -> tuple[Pair, ...]:
@@ -125,14 +126,18 @@ def _flags(context: Context, pair: Pair) -> int:
 
 def alternatives(context: Context) -> list[Pair]:
     """The pairs that data could use instead of the one in use, the best first."""
+    return sorted(other_pairs(context), key=lambda pair: rank(context, pair))
+
+
+def other_pairs(context: Context) -> list[Pair]:
+    """The same pairs in any order."""
     verified = context.peer_verified
-    pairs = [
+    return [
         (local, peer)
         for local in context.own_set
         for peer in context.peer_set
         if peer in verified and (local, peer) != context.pair
     ]
-    return sorted(pairs, key=lambda pair: rank(context, pair))
 
 
 def unlisted_pairs(context: Context) -> list[Pair]:

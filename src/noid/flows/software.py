@@ -206,6 +206,11 @@ class SoftwareDatapath:
     def arrived(self, arrival: Arrival | Refusal, now_ns: int) -> list[Effect]:
         """An M6 packet."""
         verdict = judge(self.rewriter, arrival)
+        if verdict.delivery is not None:
+            self.counts[PlaneCounter.PACKETS_RECEIVED] += 1
+            if verdict.outcome is Outcome.HELD:
+                return [_held(verdict.delivery)]
+            return self._delivered(verdict.delivery, now_ns)
         if verdict.outcome in (Outcome.DROPPED, Outcome.UNKNOWN_LABEL):
             why = verdict.refusal or Refusal.UNKNOWN_LABEL
             self.counts[why.value] += 1
@@ -214,12 +219,7 @@ class SoftwareDatapath:
         assert verdict.arrival is not None, "it is M6 and sound"
         if verdict.outcome is Outcome.CONTROL:
             return self.icmpv6_arrived(verdict.arrival, now_ns, in_slot=True)
-        if verdict.delivery is None:
-            return self._unknown(verdict.arrival, now_ns)
-        self.counts[PlaneCounter.PACKETS_RECEIVED] += 1
-        if verdict.outcome is Outcome.HELD:
-            return [_held(verdict.delivery)]
-        return self._delivered(verdict.delivery, now_ns)
+        return self._unknown(verdict.arrival, now_ns)
 
     def _delivered(self, delivery: Delivery, now_ns: int) -> list[Effect]:
         """Delivers a packet to the ULP, and reports what it shows."""

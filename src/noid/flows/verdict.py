@@ -72,8 +72,9 @@ def judge(rewriter: Rewriter, arrival: Arrival | Refusal | None) -> Verdict:
         return NOT_M6
     if isinstance(arrival, Refusal):
         return Verdict(Outcome.DROPPED, refusal=arrival)
-    is_control = rewriter.is_icmpv6(arrival) and arrival.flow_label == CONTROL_FLOW_LABEL
-    if is_control or arrival.flow_label not in rewriter.by_label:
+    label = arrival.flow_label
+    is_control = label == CONTROL_FLOW_LABEL and rewriter.is_icmpv6(arrival)
+    if is_control or label not in rewriter.by_label:
         if not is_global_unicast(arrival.source):
             return Verdict(Outcome.DROPPED, refusal=Refusal.SOURCE_OF_NO_HOST)
         return Verdict(Outcome.CONTROL if is_control else Outcome.UNKNOWN_LABEL, arrival)

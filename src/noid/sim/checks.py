@@ -37,6 +37,7 @@ from noid.sim.ulp import Ledger, number_of, number_said
 from noid.sim.violation import Violation
 from noid.wire import ipv6
 from noid.wire.control import Code
+from noid.wire.ipv6 import ADDRESSES_AT, NEXT_HEADER_AT
 
 UC_OVERHEAD_MAX = 160
 """Octets of a UC without its quote: IPv6 header, message, options."""
@@ -311,8 +312,8 @@ class Checks:
         if sent.receiver != node.name:
             text = f"packet {number} for {sent.receiver} at {node.name}"
             raise Violation("a packet arrives where it was sent to", text)
-        same = packet[8:40] == sent.packet[8:40] and packet[6] == sent.packet[6]
-        same = same and packet[40:] == sent.packet[40:]
+        same = packet[ADDRESSES_AT:] == sent.packet[ADDRESSES_AT:]
+        same = same and packet[NEXT_HEADER_AT] == sent.packet[NEXT_HEADER_AT]
         if not (same or (parcel is not None and parcel.corrupted)):
             raise Violation("a packet arrives as it was sent", f"{node.name}, packet {number}")
 

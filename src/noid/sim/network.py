@@ -119,7 +119,7 @@ def locator_of(provider: int, host: int) -> Locator:
     return Locator(bytes.fromhex(f"20010db8{provider:04x}{host:04x}") + bytes(6) + b"\0\1")
 
 
-def provider_of(locator: Locator) -> int:
+def provider_of(locator: bytes) -> int:
     """The provider a locator belongs to."""
     return int.from_bytes(locator[4:6], "big")
 
@@ -233,7 +233,7 @@ class Network:
             for one in (True, False)
         )
 
-    def _provided(self, source: Locator, destination: Locator) -> bool:
+    def _provided(self, source: bytes, destination: bytes) -> bool:
         """Whether the providers of both locators pass packets from the one to the other."""
         there, here = provider_of(source), provider_of(destination)
         return not (there in self.down or here in self.down or (there, here) in self.cuts)
@@ -281,7 +281,7 @@ class Network:
     def _obstacle(self, parcel: Parcel, line: Line) -> str:
         """Why a packet does not pass, apart from chance; empty if it passes."""
         octets = parcel.octets
-        source, destination = Locator(octets[8:24]), Locator(octets[24:40])
+        source, destination = octets[8:24], octets[24:40]
         is_of_host = not parcel.forged and parcel.sender != ROUTER
         if is_of_host and source not in self.present and provider_of(source):
             return "source gone"

@@ -37,6 +37,10 @@ class Place(NamedTuple):
     body_at: int
 
 
+USUAL = Place(NEXT_HEADER_AT, HEADER_OCTETS)
+"""In a packet without hop-by-hop options."""
+
+
 def place_of(packet: bytes, numbers: Container[int]) -> Place | None:
     """The position of the M6 next header of a packet; None if it has none.
 
@@ -47,7 +51,7 @@ def place_of(packet: bytes, numbers: Container[int]) -> Place | None:
     if len(packet) < HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
         return None
     if packet[NEXT_HEADER_AT] in numbers:
-        return Place(NEXT_HEADER_AT, HEADER_OCTETS)
+        return USUAL
     behind = HEADER_OCTETS
     if packet[NEXT_HEADER_AT] != ipv6.HOP_BY_HOP or len(packet) <= behind:
         return None
