@@ -66,7 +66,7 @@ REVERTS = (
                 "if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not is_aside:",
                 "if one.cycle_ns > 0 and not is_aside:",
             ),
-            ("engine/probing.py", "_check_plain(core, context, one, is_told=is_told)", "pass"),
+            ("engine/reachability.py", "check_plain(core, context, context.search)", "pass"),
         ),
         "walk-2x2",
         "liveness",

@@ -36,7 +36,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.phases import Finding, Search
-from noid.engine.probing import arm, batch, want
+from noid.engine.probing import arm, batch, check_plain
 from noid.engine.records import LostData
 from noid.engine.searching import give_up, take
 from noid.engine.selection import other_pairs
@@ -189,7 +189,7 @@ def lose(
     if not context.is_settled or not context.peer_verified:
         return
     if before is not None and before.loses_all:
-        want(core, context, before, is_told=told_by_peer)
+        check_plain(core, context, before, is_told=told_by_peer)
         return
     if context.path is Path.FOLLOWING:
         return

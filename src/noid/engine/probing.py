@@ -244,23 +244,16 @@ def _interval_ns(one: Search) -> int:
     return min(cycle_ns // rounds << min(one.backoff, 16), PROBE_INTERVAL_MAX)
 
 
-def want(core: Core, context: Context, one: Search, *, is_told: bool = False) -> None:
+def want(core: Core, context: Context, one: Search) -> None:
     """A program or the peer needs a pair: shortens the intervals of a search.
 
     Due probes are sent at once, because with very many contexts the timers of idle ones delay them.
-
-    Args:
-        core: of the host.
-        context: whose pair.
-        one: the search.
-        is_told: the peer hears nothing.
     """
     if not context.is_searching:
         return
     one.wanted_ns = core.now_ns
     if context.path is Path.ASIDE:
-        _check_plain(core, context, one, is_told=is_told)
-        if context.path is Path.ASIDE and one.batch_at_ns == NEVER:
+        if one.batch_at_ns == NEVER:
             one.batch_at_ns = core.now_ns  # it was due while no program sent
             arm(core, context, one)
         return
@@ -294,15 +287,23 @@ def answer_search(core: Core, context: Context, pair: Pair, *, in_slot: bool) ->
         arm(core, context, one)
 
 
-def _check_plain(core: Core, context: Context, one: Search, *, is_told: bool) -> None:
-    """Data is plain because that passes: checks whether it still does, at intervals or if told."""
+def check_plain(core: Core, context: Context, one: Search, *, is_told: bool = False) -> None:
+    """Data is plain because that passes: checks whether it still does, at intervals or if told.
+
+    Args:
+        core: of the host.
+        context: whose data.
+        one: the search.
+        is_told: the peer hears nothing; otherwise a program sends.
+    """
     is_answered = one.plain_ns >= one.plain_sent_ns
     wait_ns = context.expected.verdict_wait_ns
     if is_answered and not is_told:
         is_new = core.now_ns < one.started_ns + PEER_UNABLE_TIME
         wait_ns = PLAIN_CHECK_FIRST if is_new else PLAIN_CHECK_INTERVAL
     is_due = core.now_ns - max(one.plain_ns, one.plain_sent_ns) >= wait_ns
-    if is_due and one.rejected_ns < one.cycle_ns:  # otherwise the peer cannot answer
+    can_answer = one.rejected_ns < one.cycle_ns
+    if context.path is Path.ASIDE and is_due and can_answer:
         one.plain_asked_ns = core.now_ns if is_answered else one.plain_asked_ns
         check_again(core, context, one)
 

@@ -31,7 +31,7 @@ from noid.engine.keepalives import heard, on_data_asked
 from noid.engine.leaving import leave
 from noid.engine.matching import matching
 from noid.engine.measuring import answered, notice_doubt
-from noid.engine.probing import answer_search, resume, want
+from noid.engine.probing import answer_search, check_plain, resume, want
 from noid.engine.searching import follow, search
 from noid.engine.selection import better_pairs, is_worse
 from noid.engine.state import Cue, Path, Timer, Trigger
@@ -132,6 +132,7 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
         return
     if context.search is not None and context.is_searching:
         context.search.packet = repeatable(event.packet) or context.search.packet
+        check_plain(core, context, context.search)
         want(core, context, context.search)
     elif (core.options.on_switch or context.contested_until_ns) and context.is_on_aids:
         heard_ns = max(context.established_ns, context.alive_ns)

@@ -37,6 +37,7 @@ from noid.engine.probing import (
     arm,
     batch,
     check_again,
+    check_plain,
     end,
     is_mutual,
     measure,
@@ -104,7 +105,9 @@ def search(
             arm(core, context, under_way)
         under_way.is_question &= is_question
         under_way.is_routine &= is_routine
-        want(core, context, under_way, is_told=told_by_peer)
+        if told_by_peer:
+            check_plain(core, context, under_way, is_told=True)
+        want(core, context, under_way)
         return
     if not context.is_settled or not context.peer_verified:
         return
