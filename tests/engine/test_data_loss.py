@@ -248,7 +248,7 @@ def test_plain_packets_are_checked_at_once_if_the_peer_hears_nothing(flag: Flag)
     network.drops_data = EVERY
     talk(network, 10 * SECOND)
     a, b = network.a.context, network.b.context
-    assert b.path is Path.ASIDE
+    assert network.b.context.path is Path.ASIDE
     while network.now_ns - checked_ns(b) > PLAIN_CHECK_INTERVAL // 4:
         talk(network, 20 * MILLISECOND)
     talk(network, PLAIN_CHECK_INTERVAL // 8)

@@ -497,6 +497,4 @@ class Context:
 
 
 def _flags_in(entries: Entries, locator: Locator) -> int:
-    if not entries:
-        return NO_MARKS
     return next((one.flags for one in entries if one.locator == locator), NO_MARKS)
