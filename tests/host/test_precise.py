@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
-from noid.host.precise import ROUGH_S, PreciseSelector, run
+import pytest
+
+from noid.host.precise import EARLY_S, ROUGH_S, PreciseSelector, run, until_next
 
 
 def test_a_file_that_is_ready_ends_the_wait() -> None:
@@ -62,3 +64,11 @@ def test_time_goes_on_while_the_machine_is_suspended() -> None:
     ahead_s, slept_s = map(float, done.stdout.split())
     assert ahead_s >= TIME_SUSPENDED_S - 1
     assert 0.01 <= slept_s < TIME_SUSPENDED_S
+
+
+@pytest.mark.parametrize(
+    ("now_s", "next_s"),
+    [(10.0, 10.5), (10.3, 10.5), (10.499, 11.0), (10.5 - EARLY_S / 2, 11.0), (10.501, 11.0)],
+)
+def test_what_is_woken_a_little_early_does_not_look_twice(now_s: float, next_s: float) -> None:
+    assert now_s + until_next(0.5, now_s) == pytest.approx(next_s)

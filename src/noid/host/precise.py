@@ -16,6 +16,8 @@ from typing import Any
 
 ROUGH_S = 0.1
 """Longer waits are rounded to milliseconds."""
+EARLY_S = 0.005
+"""What is woken less early than this has had its look: a clock was read before it waited."""
 
 
 def until_next(interval_s: float, now_s: float) -> float:
@@ -28,7 +30,8 @@ def until_next(interval_s: float, now_s: float) -> float:
         interval_s: the interval, in seconds.
         now_s: the time of the event loop, in seconds.
     """
-    return interval_s - now_s % interval_s
+    left_s = interval_s - now_s % interval_s
+    return left_s if left_s > EARLY_S else left_s + interval_s
 
 
 class PreciseSelector(selectors.EpollSelector):
