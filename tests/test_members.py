@@ -43,7 +43,7 @@ ELSEWHERE: frozenset[enum.Enum] = frozenset(
         *KERNEL_COUNTERS,
         *(Drop[f"{code}_{fault}"] for code in ("UR", "UA", "KEEPALIVE") for fault in FAULTS),
         *(ReportKind.UNKNOWN_LABEL_SEEN, ReportKind.CONTROL_SEEN, ReportKind.OPTION_SEEN),
-        *(ReportKind.TAKEN_AS_NAMED, ReportKind.TAKEN_AS_OTHER),
+        *(ReportKind.TAKEN_AS_NAMED, ReportKind.TAKEN_AS_OTHER, ReportKind.ESCAPE_SEEN),
     }
 )
 """What the programs alone use, and reasons of drops that ``engine/matching.py`` composes."""
