@@ -181,9 +181,10 @@ def data_of(flow: Flow, kind: layout.ReportKind) -> list[bytes]:
     return [ETHERNET + packet_of(source, OURS, FIRST_SLOT, flow.local_label) for source in sources]
 
 
-def in_one_second(act: Callable[[], None]) -> None:
-    """Acts until that began and ended in the same second of the clock of the programs."""
+def in_one_second(act: Callable[[], None], prepare: Callable[[], None] = lambda: None) -> None:
+    """Prepares and acts until an act began and ended in one second of the clock of the programs."""
     while True:
+        prepare()
         second = time.monotonic_ns() // SECOND + 1
         while time.monotonic_ns() // SECOND < second:
             time.sleep(0.01)
@@ -204,16 +205,19 @@ def test_peers_of_one_site_hide_nothing_of_another(tmp_path: Path, kind: layout.
             programs.maps["reports"], lambda one: labels.append(layout.Report.of(one).local_label)
         )
 
-        def flood() -> None:
+        packets = [one for flow in flows for one in data_of(flow, kind)]
+
+        def prepare() -> None:
             labels.clear()
             for flow in flows:
                 install(programs, flow)
-            for flow in flows:
-                for one in data_of(flow, kind):
-                    programs.try_out("host_ingress", one)
+
+        def flood() -> None:
+            for one in packets:
+                programs.try_out("host_ingress", one)
             ring.consume()
 
-        in_one_second(flood)
+        in_one_second(flood, prepare)
         ring.close()
     assert len(labels) > REPORTS_PER_SECOND // 2, "a site has what others do not need"
     assert layout.label_key(count) in labels
