@@ -146,6 +146,8 @@ LATE_MIN: Final = 100 * MILLISECOND
 LATE_MIN_UNMEASURED: Final = SECOND
 """An answer that takes longer, and longer than it is waited for, measures a pair only if the next
 is late too; the second where no round trip is known [D43]."""
+LATE_TIME: Final = 10 * SECOND
+"""How long after a late answer the next one counts as such; a pair is asked more often [D41]."""
 UNANSWERED_MANY: Final = 4
 UNANSWERED_PATIENCE: Final = SECOND // 16
 """Fewer unanswered TCP segments than so many are silence no sooner than this: receivers delay the

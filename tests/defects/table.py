@@ -68,16 +68,16 @@ DEFECTS = (
     ),
     Defect(
         "the nonce of a CC is not checked",
-        "engine/handshake.py",
-        "core.drop(Drop.CC_WITH_OTHER_NONCE)\n        return\n",
-        "core.drop(Drop.CC_WITH_OTHER_NONCE)\n",
+        "engine/at_aid.py",
+        "exchange.nonces.get(message.nonce)",
+        "exchange.nonces.get(message.nonce, context.peer_aid)",
         "engine/test_conformance_setup.py::test_a_cc_that_answers_no_init_is_dropped",
     ),
     Defect(
         "the nonce of a CONF is not checked",
-        "engine/handshake.py",
-        "core.drop(Drop.CONF_WITH_OTHER_NONCE)\n        return\n",
-        "core.drop(Drop.CONF_WITH_OTHER_NONCE)\n",
+        "engine/at_aid.py",
+        "exchange.nonces.get(message.nonce)",
+        "exchange.nonces.get(message.nonce, context.peer_aid)",
         "engine/test_conformance_setup.py::test_a_conf_that_answers_nothing_is_dropped",
     ),
     Defect(

@@ -7,6 +7,7 @@ from noid.constants import (
     ASK_WAIT_MIN,
     LATE_MIN,
     LATE_MIN_UNMEASURED,
+    LATE_TIME,
     MILLISECOND,
     SECOND,
     SILENCE_UNMEASURED,
@@ -63,6 +64,16 @@ def test_a_late_answer_counts_if_the_next_is_late_too() -> None:
     assert twice.round_trip_ns == 60 * MILLISECOND
     late = UNKNOWN.measured(0, 2 * SECOND).measured(2 * SECOND, 4 * SECOND)
     assert late.round_trip_ns == 2 * SECOND
+
+
+@pytest.mark.parametrize(("after_ns", "counts"), [(LATE_TIME, True), (LATE_TIME + 1, False)])
+def test_a_late_answer_counts_only_soon_after_another(after_ns: int, counts: bool) -> None:
+    """A daemon stands still again after a while."""
+    once = History(round_trip_ns=40 * MILLISECOND).measured(0, SECOND)
+    now_ns = SECOND + after_ns
+    again = once.measured(now_ns - SECOND, now_ns)
+    assert (again.round_trip_ns > 40 * MILLISECOND) == counts
+    assert again.late_ns == (SECOND if counts else now_ns)
 
 
 def test_an_answer_in_time_makes_the_next_late_one_the_first_again() -> None:

@@ -8,6 +8,7 @@ from noid.constants import (
     ASK_WAIT_MIN,
     LATE_MIN,
     LATE_MIN_UNMEASURED,
+    LATE_TIME,
     PEER_UNABLE_MAX,
     SILENCE_MAX,
     SILENCE_MIN,
@@ -31,9 +32,8 @@ class History(NamedTuple):
             peer's: its measurements go over pairs that it does not use.
         round_trip_ns: how long an answer takes, smoothed; 0 until measured.
         variation_ns: by how much that varies, smoothed (RFC 6298 §2).
-        late_ns: late answers to requests that were sent before this measure nothing, nor do first
-            ones: when a first one came late, or it was found that the peer answers nothing while
-            its data comes; 0 if the last answer was not late.
+        late_ns: when a first answer came late, before which the request of the next is not sent
+            if that measures; 0 if the last answer was not late.
         alarms: how often lately it was suspected and found to work.
         misses: how often of these the first request was not answered in time.
         used_ns: since when data is sent over it; 0 once a keepalive came.
@@ -114,7 +114,7 @@ class History(NamedTuple):
         """After an answer that measures the pair (RFC 6298 §2).
 
         One that is late says nothing of the path, unless the answer to a request after it is late
-        too: the daemon of either end may have stood still.
+        too, and soon: the daemon of either end may have stood still.
 
         Args:
             sent_ns: when the request was sent.
@@ -125,9 +125,9 @@ class History(NamedTuple):
             return self
         at_once_ns = max(self.ask_wait_ns, LATE_MIN) if before_ns else LATE_MIN_UNMEASURED
         is_late = round_trip_ns > at_once_ns
-        if is_late and not self.late_ns:
+        if is_late and (not self.late_ns or now_ns - self.late_ns > LATE_TIME):
             return self._replace(late_ns=now_ns)
-        if sent_ns < self.late_ns and (is_late or not before_ns):
+        if is_late and sent_ns < self.late_ns:
             return self
         late_ns = self.late_ns if is_late else 0
         after_ns = smoothed(before_ns, round_trip_ns)

@@ -348,13 +348,9 @@ def end(core: Core, context: Context, cue: Cue) -> None:
 def stay(core: Core, context: Context, cue: Cue) -> None:
     """Keeps the pair in use since data arrives, although no pair answers.
 
-    The daemon of the peer may have stopped while its kernel forwards [D36]. If it goes on, its
-    answers are late.
+    The daemon of the peer may have stopped while its kernel forwards [D36].
     """
     end(core, context, cue)
-    for probe in (context.late or {}).values():
-        stood = context.history_of(probe.pair)._replace(late_ns=core.now_ns)
-        context.note(probe.pair, stood)
     context.unproven_again_ns = core.now_ns + UNPROVEN_REST
 
 
