@@ -68,16 +68,16 @@ DEFECTS = (
     ),
     Defect(
         "the nonce of a CC is not checked",
-        "engine/at_aid.py",
-        "exchange.nonces.get(message.nonce)",
-        "exchange.nonces.get(message.nonce, context.peer_aid)",
+        "engine/handshake.py",
+        "message, Drop.CC_WITH_OTHER_NONCE)\n",
+        "message, Drop.CC_WITH_OTHER_NONCE) or context.peer_aid\n",
         "engine/test_conformance_setup.py::test_a_cc_that_answers_no_init_is_dropped",
     ),
     Defect(
         "the nonce of a CONF is not checked",
-        "engine/at_aid.py",
-        "exchange.nonces.get(message.nonce)",
-        "exchange.nonces.get(message.nonce, context.peer_aid)",
+        "engine/handshake.py",
+        "message, Drop.CONF_WITH_OTHER_NONCE\n    )\n",
+        "message, Drop.CONF_WITH_OTHER_NONCE\n    ) or context.peer_aid\n",
         "engine/test_conformance_setup.py::test_a_conf_that_answers_nothing_is_dropped",
     ),
     Defect(

@@ -353,6 +353,7 @@ def test_noid_sends_keepalives_for_data_that_goes_one_way(lab: Lab, alone: Progr
     assert not [event for event in alone.events if event["event"] in ("switched", "searching")]
 
 
+@pytest.mark.alone  # no datagram may be lost in four seconds
 def test_the_second_sends_keepalives_for_data_that_goes_one_way(lab: Lab, alone: Program) -> None:
     talk(alone)
     alone.expect("verified")
