@@ -138,17 +138,12 @@ static __always_inline struct activity *new_activity(const u32 *label)
 static __always_inline void copy_segment(struct __sk_buff *packet, struct activity *active,
 					 const struct pair *aids, u32 at, u64 now)
 {
-	u32 octets = packet->len - at;
+	struct report *report = &active->report;
 
 	__sync_fetch_and_add(&active->version, 1);
-	if (octets > REPORT_OCTETS)
-		octets = REPORT_OCTETS;
-	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
-	    bpf_skb_load_bytes(packet, at, active->report.packet, octets))
-		octets = 0;
-	active->report.octets = octets;
-	active->report.segment_octets = super_octets(packet);
-	active->report.user = bpf_get_socket_uid(packet);
+	report->octets = copy_packet(packet, at, report->packet, REPORT_OCTETS);
+	report->segment_octets = super_octets(packet);
+	report->user = bpf_get_socket_uid(packet);
 	active->aids = *aids;
 	active->kept_ns = now;
 	__sync_fetch_and_add(&active->version, 1);
@@ -211,7 +206,6 @@ static __always_inline struct segment *new_segment(const struct connection *conn
 static __attribute__((noinline)) int keep_of_connection(struct __sk_buff *packet, u32 label, u32 at)
 {
 	struct connection connection = {.local_label = label};
-	u32 octets = packet->len - at;
 	u64 tick = bpf_jiffies64();
 	struct segment *segment;
 
@@ -225,12 +219,7 @@ static __attribute__((noinline)) int keep_of_connection(struct __sk_buff *packet
 		return 0;
 	segment->tick = tick;
 	__sync_fetch_and_add(&segment->version, 1);
-	if (octets > SEGMENT_OCTETS)
-		octets = SEGMENT_OCTETS;
-	if (octets < IPV6_OCTETS || octets > SEGMENT_OCTETS ||
-	    bpf_skb_load_bytes(packet, at, segment->packet, octets))
-		octets = 0;
-	segment->octets = octets;
+	segment->octets = copy_packet(packet, at, segment->packet, SEGMENT_OCTETS);
 	segment->segment_octets = super_octets(packet);
 	segment->kept_ns = bpf_ktime_get_ns();
 	__sync_fetch_and_add(&segment->version, 1);

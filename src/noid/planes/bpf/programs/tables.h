@@ -312,23 +312,28 @@ static __attribute__((noinline)) int may_do_by_chance(u32 kind, const struct add
 	       may_report(kind, bpf_ktime_get_ns(), limit - left);
 }
 
+/* Copies as much of a packet as there is room for; returns the octets, or 0 if it is none. */
+static __always_inline u32 copy_packet(struct __sk_buff *packet, u32 at, u8 *copy, u32 room)
+{
+	u32 octets = packet->len - at;
+
+	if (octets > room)
+		octets = room;
+	if (octets < IPV6_OCTETS || octets > room || bpf_skb_load_bytes(packet, at, copy, octets))
+		return 0;
+	return octets;
+}
+
 /* Writes a report with as much of the packet as it holds. */
 static __always_inline void fill_report(struct report *report, struct __sk_buff *packet, u32 kind,
 					u32 label, u32 at)
 {
-	u32 octets = packet->len - at;
-
 	report->kind = kind;
 	report->local_label = label;
 	report->silent_ns = 0;
 	report->followed = 0;
 	report->segment_octets = super_octets(packet);
-	if (octets > REPORT_OCTETS)
-		octets = REPORT_OCTETS;
-	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
-	    bpf_skb_load_bytes(packet, at, report->packet, octets))
-		octets = 0;
-	report->octets = octets;
+	report->octets = copy_packet(packet, at, report->packet, REPORT_OCTETS);
 }
 
 /* A report with a packet of a local program; null where there is no room or too many went. */
