@@ -8,7 +8,6 @@ are counted in datagrams that are sent at a fixed rate, so that a busy machine i
 
 import contextlib
 import itertools
-import os
 import secrets
 import socket
 import threading
@@ -30,15 +29,12 @@ from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorF
 from tests.attacks.spoofing import spoofed_datagram
 from tests.attacks.taps import Tap, as_sent, icmpv6_type, is_error_of
 from tests.engine.network import STRANGER
-from tests.lab.conftest import lab_machine
 from tests.lab.conversations import (
-    assert_no_errors,
     establish_context,
     established,
     reboot_without_noid,
 )
 
-__all__ = ["lab_machine"]
 pytestmark = [pytest.mark.lab, pytest.mark.alone]  # a flood fills the queues of the processors
 
 CODEPOINTS = Codepoints()
@@ -272,15 +268,6 @@ ATTACKS: tuple[tuple[Callable[[Known], bytes], int], ...] = (
     (request, 1_500),
 )
 """Packets, and how many in a second."""
-
-
-@pytest.fixture(scope="module")
-def lab(lab_machine: None) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: builds a lab")
-    with Lab.create(plane="bpf") as made:
-        yield made
-        assert_no_errors(made)
 
 
 def attack(lab: Lab, packets: Iterator[bytes], per_second: int) -> set[bytes]:

@@ -5,12 +5,11 @@ Attacker: off the path, spoofs any source, and knows AIDs, locators and ports. G
 the shim a reset needs what it needs in plain IPv6, the exact sequence number, and the label too.
 """
 
-import os
 import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Self
 
 import pytest
@@ -22,10 +21,8 @@ from noid.locators import Locator
 from noid.wire import ipv6
 from tests.attacks.taps import Tap, as_sent
 from tests.attacks.test_in_the_lab import A1, A2, B1, B2, CODEPOINTS, PORT, X, reached
-from tests.lab.conftest import lab_machine
-from tests.lab.conversations import assert_no_errors, establish_context
+from tests.lab.conversations import establish_context
 
-__all__ = ["lab_machine"]
 pytestmark = [pytest.mark.lab, pytest.mark.alone]  # a flood fills the queues of the processors
 
 RESETS = 60
@@ -127,15 +124,6 @@ FORGED: dict[str, Callable[[Connection, int], bytes]] = {
     ),
     "plain, between other locators": lambda one, _: reset(one, (B2, A2), 0),
 }
-
-
-@pytest.fixture(scope="module")
-def lab(lab_machine: None) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: builds a lab")
-    with Lab.create(plane="bpf") as made:
-        yield made
-        assert_no_errors(made)
 
 
 def send(lab: Lab, victim: Tap, make: Callable[[], bytes], count: int = RESETS) -> None:

@@ -17,11 +17,10 @@ import pytest
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
+from tests.attacks.conftest import attacked_lab
 from tests.attacks.test_in_the_lab import LOST_MAX, RECOVERY_S, Stream
-from tests.lab.conftest import lab_machine
-from tests.lab.conversations import assert_no_errors, establish_context
+from tests.lab.conversations import establish_context
 
-__all__ = ["lab_machine"]
 pytestmark = [pytest.mark.lab, pytest.mark.alone]  # it measures time
 
 STOPPED_S = 5.0
@@ -31,11 +30,9 @@ READY_S = 60.0
 
 @pytest.fixture
 def lab(lab_machine: None) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: builds a lab")
-    with Lab.create(plane="bpf") as made:
+    """A new one for each test: the daemon of a host has stood still."""
+    with attacked_lab() as made:
         yield made
-        assert_no_errors(made)
 
 
 @pytest.mark.parametrize("host", ["a", "b"])

@@ -10,7 +10,8 @@ from types import MappingProxyType
 import pytest
 
 from noid.constants import Codepoints
-from noid.locators import Locator
+from noid.flows.flow import Flow
+from noid.locators import Locator, parse_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
 from noid.planes.bpf.loading import Programs
@@ -22,6 +23,25 @@ LOOPBACK_INDEX = 1
 EVERY_FLAG = ETHERNET | SENDS | RECEIVES
 HERE, ELSEWHERE = 1, 2
 """Rows of the table of uplinks: the device that packets are tried out on, and another."""
+A1, B1 = parse_locator("2001:db8:1::a"), parse_locator("2001:db8:1::b")
+
+
+def flow_on_aids(*, silence_ns: int) -> Flow:
+    """A flow that uses its AIDs as locators."""
+    return Flow(
+        local_aid=A1,
+        peer_aid=B1,
+        local_label=7,
+        peer_label=8,
+        local_locator=A1,
+        peer_locator=B1,
+        local_locators=frozenset({A1}),
+        peer_locators=frozenset({B1}),
+        verified_locators=frozenset({B1}),
+        rewritable=False,
+        transmits=True,
+        silence_ns=silence_ns,
+    )
 
 
 def constants(*, mark: int = 1, referrals: bool = False, timers: bool = True) -> bytes:

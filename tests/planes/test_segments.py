@@ -8,32 +8,16 @@ import pytest
 
 from noid.constants import SECOND
 from noid.flows.clock import FlowClock
-from noid.flows.flow import Flow
-from noid.locators import parse_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.segments import KEPT_TIME, Segments
 from noid.wire import ipv6
-from tests.planes.loading import CODEPOINTS, HERE, programs
+from tests.planes.loading import A1, B1, CODEPOINTS, HERE, flow_on_aids, programs
 
 __all__ = ["programs"]
 
-A1, B1 = parse_locator("2001:db8:1::a"), parse_locator("2001:db8:1::b")
-FLOW = Flow(
-    local_aid=A1,
-    peer_aid=B1,
-    local_label=7,
-    peer_label=8,
-    local_locator=A1,
-    peer_locator=B1,
-    local_locators=frozenset({A1}),
-    peer_locators=frozenset({B1}),
-    verified_locators=frozenset({B1}),
-    rewritable=False,
-    transmits=True,
-    silence_ns=60 * SECOND,
-)
+FLOW = flow_on_aids(silence_ns=60 * SECOND)
 SEGMENTS_MAX = 4096
 PEER_PORT = 7000
 

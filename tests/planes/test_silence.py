@@ -12,30 +12,15 @@ from noid.config import PlaneSection
 from noid.constants import MILLISECOND, Codepoints
 from noid.engine.events import Input
 from noid.flows.events import LongUnproven, UnansweredPacket
-from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
-from noid.locators import parse_locator
 from noid.planes.bpf.pins import take_down
 from noid.planes.bpf.plane import BpfPlane
 from noid.planes.slow_path import PlaneDependencies
 from tests.dns.conftest import in_network_namespace, ip
+from tests.planes.loading import A1, B1, flow_on_aids
 from tests.waiting import until
 
-A1, B1 = parse_locator("2001:db8:1::a"), parse_locator("2001:db8:1::b")
-FLOW = Flow(
-    local_aid=A1,
-    peer_aid=B1,
-    local_label=7,
-    peer_label=8,
-    local_locator=A1,
-    peer_locator=B1,
-    local_locators=frozenset({A1}),
-    peer_locators=frozenset({B1}),
-    verified_locators=frozenset({B1}),
-    rewritable=False,
-    transmits=True,
-    silence_ns=5 * MILLISECOND,
-)
+FLOW = flow_on_aids(silence_ns=5 * MILLISECOND)
 
 
 @pytest.mark.parametrize("timers", [True, False])
