@@ -85,7 +85,7 @@ def test_the_stub_does_not_share_its_port() -> None:
 
 
 def test_the_doctor_says_that_another_program_answers_in_the_place_of_noid(tmp_path: Path) -> None:
-    """`noid resolver on` is in force, so that programs ask whoever has the port."""
+    """`noid resolver on` is in force, so that programs ask the owner of the port."""
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.53\n")
     turn_on(path, LOOPBACK)

@@ -20,7 +20,7 @@ BRIEF = Traffic(interval_us=10_000, turnaround_ms=1)
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("begins_ms", [1_000, 2_500, 4_500])
 def test_a_failure_after_a_daemon_stood_still_is_noticed_as_soon(side: int, begins_ms: int) -> None:
-    """The peer asks for a proof meanwhile, and gets all answers seconds late."""
+    """The peer asks for a proof in that time, and gets all answers seconds late."""
     failure_ms = begins_ms + STALLED_MS + AFTER_MS
     history = History(
         seed=1,

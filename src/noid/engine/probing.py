@@ -291,7 +291,7 @@ def check_plain(core: Core, context: Context, one: Search, *, is_told: bool = Fa
     """Data is plain because that passes: checks whether it still does, at intervals or if told.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: whose data.
         one: the search.
         is_told: the peer hears nothing; otherwise a program sends.

@@ -82,7 +82,7 @@ def search(
     """Suspects the pair in use: asks it, or continues the search in progress.
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: whose pair.
         why: what to report.
         packet: the unanswered packet of the ULP; may be empty.
@@ -142,7 +142,7 @@ def go_on(core: Core, context: Context, wait_ns: int) -> None:
     """Starts a search because no pair is known to pass data; until one does, data is plain [D47].
 
     Args:
-        core: of the host.
+        core: the core of the host.
         context: restored, or taken over from an earlier daemon that searched [D36].
         wait_ns: until all pairs are probed again.
     """
@@ -261,8 +261,8 @@ def acknowledged(
     """The peer has heard a UR of ours: its pair works from here to the peer.
 
     Args:
-        core: of the host.
-        context: whose.
+        core: the core of the host.
+        context: the context.
         nonce: of our UR.
         source: the source of the message that says so.
         by: the pair of the peer's UR that names ours, which may be an old one; None for a UA, which
