@@ -285,7 +285,7 @@ DEFECTS = (
     ),
     Defect(
         "a context that is gone still waits for the DNS",
-        "engine/core.py",
+        "engine/lifecycle.py",
         "waiting.pop(context, None)",
         "pass",
         "engine/test_second_lives.py::test_a_context_that_is_gone_waits_for_no_answer",

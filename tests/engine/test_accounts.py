@@ -14,6 +14,7 @@ from noid.constants import (
     SECOND,
     SILENCE_MIN,
 )
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.events import (
     LocatorsChanged,
@@ -78,10 +79,10 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
     host = network.a.host.core
     host.peers.clear()
     first, second = network.a.host.contexts
-    host.discard(first, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(host, first, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert UnwatchPeer(B1) not in host.outputs
     assert host.uses == {B1: 1}
-    host.discard(second, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(host, second, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert UnwatchPeer(B1) in host.outputs
     assert host.uses == {}
     assert host.by_peer_label == {}
@@ -91,7 +92,7 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
 def test_a_peer_the_resolver_told_of_is_watched_without_a_context_too() -> None:
     network = established()
     host = network.a.host.core
-    host.discard(network.a.context, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(host, network.a.context, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert UnwatchPeer(B1) not in host.outputs
     hold_unable(host, B1, Cause.NO_ANSWER_TO_INIT)
     assert host.outputs[-1] == UnwatchPeer(B1)
@@ -123,11 +124,11 @@ def test_what_is_proven_is_no_longer_counted_as_provisional() -> None:
     send(network, ccr_from(network, X1, label=2), X1)
     assert network.b.host.core.provisional.count == 2
     proven, other = network.b.host.contexts
-    network.b.host.core.prove(proven)
+    lifecycle.prove(network.b.host.core, proven)
     assert network.b.host.core.provisional.count == 1
     assert not network.b.host.core.is_timer_set(proven, Timer.PROVISIONAL)
     assert network.b.host.core.is_timer_set(proven, Timer.IDLE)
-    network.b.host.core.discard(other, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(network.b.host.core, other, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert network.b.host.core.provisional.count == 0
 
 
@@ -135,7 +136,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     network = begun()
     host = network.a.host.core
     assert all(host.questions.values())
-    host.discard(network.a.context, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(host, network.a.context, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert not any(host.questions.values())
     network.run(SECOND)
     assert network.a.host.contexts == []

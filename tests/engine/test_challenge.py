@@ -13,6 +13,7 @@ import pytest
 
 from noid.constants import CHALLENGE_TIME, MILLISECOND, SECOND, TRIAL_SILENCE
 from noid.counters import Drop
+from noid.engine import lifecycle
 from noid.engine.events import ContextRestored, Dropped, LocatorsChanged
 from noid.engine.host import Host
 from noid.engine.state import State
@@ -43,7 +44,7 @@ def replaced(seed: int = 1) -> Network:
     network = cut(established(seed))
     context, core = network.a.context, network.a.host.core
     context.keep_former(KEY, network.now_ns)
-    core.know_peer_label(context, LABEL)
+    lifecycle.know_peer_label(core, context, LABEL)
     context.agreed_key = KEY
     network.a.outputs.clear()
     return network

@@ -15,6 +15,7 @@ from noid.constants import (
     SEGMENT_LIFETIME,
 )
 from noid.counters import Drop
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimePassed
 from noid.engine.quarantine import exchange_of
@@ -192,7 +193,7 @@ def test_the_exchange_of_a_deleted_context_is_remembered_while_its_cookie_is_val
         network.give(network.b, TimePassed())
         context, core = network.b.context, network.b.host.core
         exchange = exchange_of(context)
-        core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
+        lifecycle.discard(core, context, Trigger.NO_ROOM, Cause.NO_ROOM)
         assert context.local_label in core.quarantine
         assert (core.quarantine.deleted_ns(exchange) >= 0) is is_remembered
 

@@ -4,6 +4,7 @@
 import pytest
 
 from noid.constants import SECOND
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.options import HostOptions
@@ -50,7 +51,7 @@ def test_the_rest_of_the_provisional_contexts_are_counted_when_one_is_proven() -
         receive(network, network.b, ccr_from(network, A2, label), A2, B1)
     core = network.b.host.core
     assert core.provisional.count == 3
-    core.prove(network.b.host.contexts[0])
+    lifecycle.prove(core, network.b.host.contexts[0])
     assert core.provisional.count == 2
 
 
@@ -61,7 +62,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     network.run(1)
     assert network.b.context.renewal is not None
     assert any(core.questions.values())
-    core.discard(network.b.context, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(core, network.b.context, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert not any(core.questions.values())
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 from noid.constants import REPEATS_MAX, SECOND
 from noid.counters import Drop
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.events import Dropped, NoteHeard, SendAgain
 from noid.engine.switching import switch
@@ -70,7 +71,7 @@ def test_a_keepalive_that_comes_again_proves_nothing() -> None:
 def test_a_keepalive_of_another_life_of_the_peer_is_taken() -> None:
     network = established()
     network.a.context.peer_keepalive_nonce = 9
-    network.a.host.core.know_peer_label(network.a.context, 77)
+    lifecycle.know_peer_label(network.a.host.core, network.a.context, 77)
     assert network.a.context.peer_keepalive_nonce == 0
 
 

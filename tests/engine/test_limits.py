@@ -42,7 +42,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.dns.verification import Verification
-from noid.engine import update
+from noid.engine import lifecycle, update
 from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.events import (
@@ -232,7 +232,7 @@ def region(number: int) -> Locator:
 def test_there_are_no_more_contexts_than_the_plane_has_room_for() -> None:
     host = core(contexts_max=2)
     for number in range(3):
-        host.create(A1, numbered(number), Verification(numbered(number), None), (A1,))
+        lifecycle.create(host, A1, numbered(number), Verification(numbered(number), None), (A1,))
     assert len(host.contexts) == 2
     assert host.drops == {Drop.TOO_MANY_CONTEXTS: 1}
 

@@ -12,6 +12,7 @@ from noid.constants import (
     SECOND,
 )
 from noid.dns.verification import Verification
+from noid.engine import lifecycle
 from noid.engine.events import WidenPath
 from noid.engine.state import Path
 from noid.engine.update import short_message
@@ -277,7 +278,7 @@ def test_a_host_with_many_contexts_does_not_ask_about_all_at_once() -> None:
     lost = LongPacketLost(network.a.context.local_label, LONG)
     for number in range(many - 1):
         aid = Locator(B1[:8] + (1 << 32 | number).to_bytes(8, "big"))
-        network.a.host.core.create(A1, aid, Verification(aid, None), (A1,))
+        lifecycle.create(network.a.host.core, A1, aid, Verification(aid, None), (A1,))
     network.give(network.a, lost)
     network.run(LONG_LOST_TIME + LONG_LOST_TIME // 2 - MILLISECOND)
     assert not asked(network)

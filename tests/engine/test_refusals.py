@@ -19,6 +19,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.dns.verification import Verification
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.events import (
@@ -428,12 +429,14 @@ def test_a_packet_seen_before_its_flow_existed_starts_no_exchange() -> None:
 def test_contexts_whose_peers_chose_alike_do_not_forget_each_other() -> None:
     options = HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32))
     core = Core(options, Random(1).randbytes)
-    contexts = [core.create(A1, peer, Verification(peer, None), (A1,)) for peer in (B1, B2)]
+    contexts = [
+        lifecycle.create(core, A1, peer, Verification(peer, None), (A1,)) for peer in (B1, B2)
+    ]
     for context in contexts:
         assert context is not None
-        core.know_peer_label(context, 5)
+        lifecycle.know_peer_label(core, context, 5)
     assert contexts[0] is not None
-    core.know_peer_label(contexts[0], 0)
+    lifecycle.know_peer_label(core, contexts[0], 0)
     assert core.by_peer_label == {5: (contexts[1],)}
 
 

@@ -10,7 +10,7 @@ ESTABLISHED, and is verified again soon.
 from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
 from noid.counters import Drop
 from noid.dns.verification import Verification
-from noid.engine import data_loss
+from noid.engine import data_loss, lifecycle
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -70,7 +70,8 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
         core.drop(Drop.CONTEXT_RESTORED_TWICE)
         return None
     verification = Verification.recalled(memory.peer_aid, memory.name, memory.remote, memory.proven)
-    context = core.create(
+    context = lifecycle.create(
+        core,
         memory.local_aid,
         memory.peer_aid,
         verification,
@@ -80,7 +81,7 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     )
     if context is None:
         return None
-    core.know_peer_label(context, memory.peer_label)
+    lifecycle.know_peer_label(core, context, memory.peer_label)
     for name in AS_IT_IS:
         setattr(context, name, getattr(memory, name))
     context.peer_marks = memory.peer_entries

@@ -17,6 +17,7 @@ from noid.constants import (
     RETRANSMIT_WAITING,
 )
 from noid.counters import Drop
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -94,7 +95,7 @@ def disown(core: Core, context: Context, trigger: Trigger) -> None:
     until_ns.move_to_end(context.key)
     if len(until_ns) > DISOWNED_MAX:
         until_ns.popitem(last=False)
-    core.discard(context, trigger, Cause.DISOWNED_AT_AID)
+    lifecycle.discard(core, context, trigger, Cause.DISOWNED_AT_AID)
 
 
 def answered_destination(

@@ -12,6 +12,7 @@ between the AIDs; the engine asks both when it is time.
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
 from noid.counters import Drop
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -60,11 +61,11 @@ def on_idle_checked(core: Core, event: IdleChecked) -> None:
 def close(core: Core, context: Context, trigger: Trigger, why: Cause) -> None:
     """Stops sending data on a context and sends CLOSE; deletes one that is not set up."""
     if not context.is_settled:
-        core.discard(context, trigger, why)
+        lifecycle.discard(core, context, trigger, why)
         return
     context.closing = Closing(core.nonce(), core.now_ns)
     core.enter(context, State.CLOSING, trigger, why)
-    core.set_aside(context)
+    lifecycle.set_aside(core, context)
     _send_close(core, context, context.closing)
 
 
@@ -73,7 +74,7 @@ def on_close_timer(core: Core, context: Context) -> None:
     closing = context.closing
     assert closing is not None
     if core.now_ns - closing.started_ns >= CLOSE_TIME:
-        core.discard(context, Trigger.CLOSE, Cause.CLOSE_UNACKNOWLEDGED)
+        lifecycle.discard(core, context, Trigger.CLOSE, Cause.CLOSE_UNACKNOWLEDGED)
         return
     _send_close(core, context, closing)
 
@@ -111,7 +112,7 @@ def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage)
         return
     if event.source in context.peer_verified:
         _acknowledge(core, event, message, context.agreed_key)
-    core.discard(context, Trigger.CLOSE_MESSAGE, Cause.CLOSED_BY_PEER)
+    lifecycle.discard(core, context, Trigger.CLOSE_MESSAGE, Cause.CLOSED_BY_PEER)
 
 
 def _fault_of(
@@ -182,4 +183,4 @@ def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessa
     elif not is_authentic(context.agreed_key, event, message):
         core.drop(Drop.CLOSEACK_NOT_AUTHENTIC)
     else:
-        core.discard(context, Trigger.CLOSEACK, Cause.CLOSE_ACKNOWLEDGED)
+        lifecycle.discard(core, context, Trigger.CLOSEACK, Cause.CLOSE_ACKNOWLEDGED)

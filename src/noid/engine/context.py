@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The host-pair context: everything one host knows about one pair of AIDs [draft §3.2].
 
-The sets have the names of the draft: Lsl(peer) is announced by the peer, Lsr(peer) is listed in the
-DNS, Ls(peer) is their intersection, Lsv(peer) its proven part. **Data is sent only to members of
-Lsv(peer)**, and accepted only from members of Lsl(peer). "If this intersection does not contain
-AID(peer) it is an error and the AID is added to the set" [draft §7.4].
-
-Only ``enter`` changes the state. What belongs to one state (an exchange, a search for a working
-pair) is an object that is removed with it (phases.py).
+The sets of locators are in locator_sets.py. Only ``enter`` changes the state. What belongs to one
+state (an exchange, a search for a working pair) is an object that is removed with it (phases.py).
 """
 
 from collections.abc import Mapping
@@ -25,6 +20,7 @@ from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.doubt import NO_DOUBT, Doubt
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair, silence_after, smoothed
+from noid.engine.locator_sets import MARKS, LocatorSets
 from noid.engine.narrowed import Narrowed
 from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
 from noid.engine.records import Former
@@ -34,23 +30,13 @@ from noid.locators import Locator, with_aid
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag
 
-MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP | LocatorFlag.WEIGHT
-NO_MARKS = 0
-
-NOTHING_LAPSING: Mapping[Locator, int] = {}
-"""The empty table, which most contexts share."""
-
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Context:
+class Context(LocatorSets):
     """One host-pair context.
 
     Attributes:
-        local_aid: AID(local).
-        peer_aid: AID(peer).
         local_label: F(local).
-        own_local: Lsl(local), the AID among them, preferred first.
-        own_marks: those of them with marks, and the marks.
         local_token: our random token [D40].
         local_key: our public key in the set-up.
         local_locator: Lp(local).
@@ -64,16 +50,10 @@ class Context:
         agreed_key: K, which authenticates messages; empty until agreed [D40].
         peer_birthday: the peer's birthday counter.
         peer_reset_hash: hash of the token that proves a UC of the peer; empty if unknown [D39].
-        peer_local: Lsl(peer); empty until the peer has sent it.
-        peer_marks: those of them that the peer marks deprecated, broken or backup.
-        own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
         untold: the peer does not have our present sets.
         told_remote: Lsr(peer) as we last sent it to the peer; empty if we never did.
-        aid_proven: the peer answered at its AID, which counts as verified [draft §7.13, D8].
-        verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
         renewal: the next inquiry, which replaces the first when it is over.
         settled_ns: when the last inquiry was over; 0 if there was none.
-        lapsing: proven locators that the DNS no longer lists, and when they are dropped [D44].
         announced: whether the peer may send by F(local), although it has not said F(peer) [D48].
         exchange: the set-up in progress; None if there is none.
         update: the Update Request that waits for its acknowledgement; None if none does.
@@ -112,18 +92,12 @@ class Context:
         dns_tries: how often the DNS was asked again after transient errors.
     """
 
-    local_aid: Locator
-    peer_aid: Locator
     local_label: int
-    own_local: tuple[Locator, ...]
     local_token: int
     local_locator: Locator
     peer_locator: Locator
-    verification: Verification
-    own_marks: Entries = ()
     renewal: Verification | None = None
     settled_ns: int = 0
-    lapsing: Mapping[Locator, int] = field(default_factory=lambda: NOTHING_LAPSING)
     began: Locator | None = None
     user: int = NO_USER
     used_ns: int = 0
@@ -135,12 +109,8 @@ class Context:
     peer_key: bytes = b""
     agreed_key: bytes = b""
     peer_reset_hash: bytes = b""
-    peer_local: tuple[Locator, ...] = ()
-    peer_marks: Entries = ()
-    own_remote: tuple[Locator, ...] | None = None
     untold: bool = False
     told_remote: tuple[Locator, ...] = ()
-    aid_proven: bool = False
     announced: bool = False
     exchange: Exchange | None = None
     update: Update | None = None
@@ -199,14 +169,6 @@ class Context:
         return self.is_settled or self.state is State.PROVISIONAL
 
     @property
-    def is_all_proven(self) -> bool:
-        """Whether the only locator of the peer is its AID, and that is proven.
-
-        Then "there is no need to perform any DNS verification" [draft §7.13].
-        """
-        return self.aid_proven and len(self.peer_local) == 1
-
-    @property
     def is_provisional(self) -> bool:
         """Whether the DNS has yet to prove that the peer is the peer [D37]."""
         return self.probation is not None
@@ -252,62 +214,6 @@ class Context:
             and self.local_label == message.context.receiver_label
             and self.peer_label == message.context.sender_label
         )
-
-    @property
-    def peer_remote(self) -> tuple[Locator, ...]:
-        """Lsr(peer), the AID first; the AID alone while the DNS has said nothing."""
-        return self.verification.remote or (self.peer_aid,)
-
-    @property
-    def peer_set(self) -> tuple[Locator, ...]:
-        """Ls(peer), the AID first."""
-        remote, local = self.verification.remote or (self.peer_aid,), self.peer_local
-        if self.lapsing:
-            remote = (*remote, *[one for one in self.lapsing if one not in remote])
-        elif local is remote:
-            return remote  # the usual case; both begin with the AID
-        both = tuple([one for one in remote if one in local]) if local else remote
-        return both if self.peer_aid in both else (self.peer_aid, *both)
-
-    @property
-    def peer_verified(self) -> frozenset[Locator]:
-        """Lsv(peer)."""
-        if self.verification.proven is (peer_set := self.peer_set):
-            return frozenset(peer_set)  # the usual case; the AID is in it
-        proven = {*self.verification.proven, *self.lapsing}
-        if self.aid_proven:
-            proven.add(self.peer_aid)
-        return frozenset(proven.intersection(peer_set))
-
-    def is_verified(self, locator: Locator) -> bool:
-        """Whether a locator is in Lsv(peer)."""
-        is_proven = locator in self.verification.proven or locator in self.lapsing
-        if not is_proven and not (self.aid_proven and locator == self.peer_aid):
-            return False
-        return locator in self.peer_set
-
-    @property
-    def peer_acceptable(self) -> frozenset[Locator]:
-        """Lsl(peer), the accepted sources."""
-        return frozenset((*self.peer_local, self.peer_aid))
-
-    def accepts(self, source: Locator) -> bool:
-        """Whether a source is accepted."""
-        return source in self.peer_local or source == self.peer_aid
-
-    @property
-    def own_set(self) -> tuple[Locator, ...]:
-        """Ls(local), the AID among them."""
-        remote, local = self.own_remote, self.own_local
-        if remote is None or remote is local:
-            return local
-        return tuple(one for one in local if one in remote or one == self.local_aid)
-
-    @property
-    def own_usable(self) -> frozenset[Locator]:
-        """The members of Lsl(local) that are not marked broken."""
-        gone = {one.locator for one in self.own_marks if one.flags & LocatorFlag.BROKEN}
-        return frozenset(self.own_local) - gone
 
     @property
     def round_trip_ns(self) -> int:
@@ -387,14 +293,6 @@ class Context:
         heard = self.history_of(pair).heard(at_ns, in_slot=in_slot, measures=measures)
         self.note(pair, heard)
 
-    def marks_of(self, locator: Locator) -> int:
-        """The marks that the peer gives to one of its locators."""
-        return _flags_in(self.peer_marks, locator) & MARKS
-
-    def own_marks_of(self, locator: Locator) -> int:
-        """The marks of one of our own locators."""
-        return _flags_in(self.own_marks, locator)
-
     def keep_former(self, key: bytes, now_ns: int) -> None:
         """Stores what authenticates the present peer before another key replaces it [D39].
 
@@ -419,20 +317,6 @@ class Context:
                 for pair, history in self.history.items()
                 if pair[0] in self.own_local and pair[1] in self.peer_local
             }
-
-    def learn_own_locators(self, entries: Entries) -> None:
-        """Takes Lsr(local) from a message, if it has one."""
-        said = tuple([one.locator for one in entries if one.flags & LocatorFlag.REMOTE])
-        if said:
-            self.own_remote = with_aid(said, self.local_aid)
-        self.share_sets()
-
-    def share_sets(self) -> None:
-        """Stores equal sets once: for most hosts, the DNS and the messages have the same set."""
-        if self.peer_local == self.verification.remote:
-            self.peer_local = self.verification.remote
-        if self.own_remote == self.own_local:
-            self.own_remote = self.own_local
 
     def settle_pair(self) -> None:
         """Moves Lp(local) and Lp(peer) back into their sets if those have shrunk.
@@ -494,7 +378,3 @@ class Context:
             follow_ns=NEVER if self.is_moved else self.follow_ns,
             usable_locators=frozenset(self.own_set),
         )
-
-
-def _flags_in(entries: Entries, locator: Locator) -> int:
-    return next((one.flags for one in entries if one.locator == locator), NO_MARKS)

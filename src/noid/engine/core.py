@@ -2,8 +2,8 @@
 """What the modules of the engine share: tables, the time, the outputs of the current event.
 
 The entry point (host.py) sets ``now_ns`` for each event. The modules (handshake, update,
-reachability, verifying) change contexts only by the methods below, so that each change reaches the
-data plane, the timers and the operator.
+reachability, verifying) change contexts only by the methods below and by the functions of
+lifecycle.py, so that each change reaches the data plane, the timers and the operator.
 """
 
 from collections import Counter, OrderedDict
@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 
 from noid.constants import (
     BETTER_PAIR_FIRST,
-    CONTEXT_IDLE_TIME,
     CONTEXTS_MAX,
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
-    NO_USER,
     SECOND,
 )
 from noid.counters import Drop
 from noid.dns.records import Question
-from noid.dns.verification import Verification
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -30,17 +27,15 @@ from noid.engine.events import (
     InstallFlow,
     LocatorsChanged,
     Output,
-    RemoveFlow,
     SendControl,
     StateChanged,
     UnwatchPeer,
-    WatchPeer,
 )
 from noid.engine.history import Pair
 from noid.engine.known import Disowning, KnownPeer, Lookup
 from noid.engine.options import HostOptions, Policy
-from noid.engine.own import locators_with, marks
-from noid.engine.phases import Probation, Probe
+from noid.engine.own import locators_with
+from noid.engine.phases import Probe
 from noid.engine.quarantine import Quarantine
 from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import better_pairs
@@ -259,62 +254,7 @@ class Core:
 
     # --- contexts ---------------------------------------------------------------------------------
 
-    def create(
-        self,
-        local_aid: Locator,
-        peer_aid: Locator,
-        verification: Verification,
-        own_local: tuple[Locator, ...],
-        probation: Probation | None = None,
-        *,
-        label: int = 0,
-        began: Locator | None = None,
-        user: int = NO_USER,
-    ) -> Context | None:
-        """Creates a context in IDLE, in both tables; None if the tables are full.
-
-        Args:
-            local_aid: AID(local).
-            peer_aid: AID(peer).
-            verification: what is known of the peer.
-            own_local: our locators.
-            probation: the missing proof that makes it provisional; None if it is not provisional.
-            label: F(local); 0 for a new one.
-            began: the locator of the peer whose share it takes; None if a local program began.
-            user: the user of that program.
-        """
-        if len(self.labels) >= self.options.contexts_max:
-            self.drop(Drop.TOO_MANY_CONTEXTS)
-            return None
-        if probation is not None and self.provisional.is_full:
-            self.drop(Drop.TOO_MANY_PROVISIONAL_CONTEXTS)
-            return None
-        if local_aid not in own_local:
-            own_local = (local_aid, *own_local)
-        own_local = self.shared(own_local)
-        local_aid = own_local[own_local.index(local_aid)]
-        context = Context(
-            local_aid=local_aid,
-            peer_aid=peer_aid,
-            local_label=label or self.free_label(),
-            own_local=own_local,
-            local_token=self.nonce(),
-            local_locator=local_aid,
-            peer_locator=peer_aid,
-            verification=verification,
-            probation=probation,
-            began=peer_aid if began == peer_aid else began,
-            user=user,
-        )
-        context.own_marks = marks(self.own, own_local, local_aid, peer_aid, verification.name)
-        self.labels[context.local_label] = context
-        table, site = self._shares_of(context)
-        table.add(site, context.local_label)
-        if probation is None:  # a provisional context blocks no other [D37]
-            self._take_pair(context)
-        return context
-
-    def _shares_of(self, context: Context) -> tuple[Table, int]:
+    def shares_of(self, context: Context) -> tuple[Table, int]:
         """The table of shares that has a context, and the site there."""
         if context.began is None:
             return self.begun_here, region_of_user(context.user)
@@ -330,7 +270,7 @@ class Core:
     def rank_again(self, context: Context) -> None:
         """Tells the table of shares that a context is used or proven."""
         if context.closing is None:
-            table, site = self._shares_of(context)
+            table, site = self.shares_of(context)
             is_proven = bool(context.verification.proven)
             table.use(site, context.local_label, is_proven=is_proven)
 
@@ -341,44 +281,6 @@ class Core:
     def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:
         """The same locators as one tuple, which all contexts with this set share."""
         return self.own_sets.setdefault(own_local, own_local)
-
-    def _take_pair(self, context: Context) -> None:
-        """Enters a context in the table by AIDs, where packets of the ULP find it."""
-        assert context.key not in self.contexts
-        self.contexts[context.key] = context
-        self.uses[context.peer_aid] += 1
-        self.emit(WatchPeer(context.peer_aid))
-
-    def _leave_pair(self, context: Context) -> None:
-        if self.contexts.get(context.key) is context:
-            del self.contexts[context.key]
-            self.uses[context.peer_aid] -= 1
-            self.release(context.peer_aid)
-
-    def set_aside(self, context: Context) -> None:
-        """Frees the AID pair for a new context; this context only receives [draft App. A]."""
-        self._leave_pair(context)
-        table, site = self._shares_of(context)
-        table.end(site, context.local_label)
-        self.emit(InstallFlow(context.flow()))
-
-    def prove(self, context: Context) -> None:
-        """Makes a provisional context a normal one, and delivers its packets [D37]."""
-        assert context.probation is not None
-        held = context.probation.held
-        # The locator to which the CC was sent is known to work.
-        context.peer_locator = context.probation.locator
-        table, site = self._shares_of(context)
-        table.remove(site, context.local_label)
-        context.probation = None
-        table, site = self._shares_of(context)
-        table.add(site, context.local_label)
-        self.enter(context, State.ESTABLISHED, Trigger.DNS_ANSWER, Cause.PROVEN)
-        self._take_pair(context)
-        self.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
-        self.install(context)
-        for packet in held:
-            self.emit(DeliverToUlp(packet))
 
     def enter(self, context: Context, state: State, trigger: Trigger, why: Cause) -> None:
         """Changes the state of a context, and stops the timers that the new state does not have."""
@@ -403,37 +305,6 @@ class Core:
         """Changes the belief in the pair in use of a context, and counts the change."""
         self.turns[context.path, cue] += 1
         context.turn(path, cue)
-
-    def discard(self, context: Context, trigger: Trigger, why: Cause) -> None:
-        """Deletes a context, in all tables."""
-        self.enter(context, State.IDLE, trigger, why)
-        renewing = context.renewal.open if context.renewal is not None else ()
-        for question in (*context.verification.open, *renewing):
-            waiting = self.questions.get(context.asked(question))
-            if waiting is not None:
-                waiting.pop(context, None)
-        table, site = self._shares_of(context)
-        table.remove(site, context.local_label)
-        self.quarantine.keep(context, self.now_ns)
-        self.know_peer_label(context, 0)
-        del self.labels[context.local_label]
-        self.emit(RemoveFlow(context.local_label))
-        self._leave_pair(context)
-
-    def know_peer_label(self, context: Context, label: int) -> None:
-        """Stores F(peer) in the context and in the table of these labels; 0 removes it."""
-        if context.peer_label:
-            alike = self.by_peer_label.pop(context.peer_label)
-            others = tuple(other for other in alike if other is not context)
-            if others:
-                self.by_peer_label[context.peer_label] = others
-        if label and label != context.peer_label:
-            # A peer with another label has started again, and so have its nonces [D17].
-            context.peer_update_nonce = context.peer_keepalive_nonce = 0
-            context.unseen_nonces = 0
-        context.peer_label = label
-        if label:
-            self.by_peer_label[label] = (*self.by_peer_label.get(label, ()), context)
 
     def install(self, context: Context) -> None:
         """Gives the data plane the present flow of a context, if the peer may use it."""

@@ -21,7 +21,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.dns.verification import Verification
-from noid.engine import at_aid, peers, update
+from noid.engine import at_aid, lifecycle, peers, update
 from noid.engine.announcing import announce, deliver_held
 from noid.engine.causes import Cause
 from noid.engine.context import Context
@@ -75,7 +75,7 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
     verification = Verification(peer_aid, peer.name, peer.locators)
     make_room_for_user(core, event.user)
     own_local = core.locators if core.options.is_verifiable else core.locators_with(local_aid)
-    context = core.create(local_aid, peer_aid, verification, own_local, user=event.user)
+    context = lifecycle.create(core, local_aid, peer_aid, verification, own_local, user=event.user)
     if context is not None:
         begin(core, context)
         start(core, context, packet, Trigger.ULP_PACKET, Cause.ULP_SENDS)
@@ -305,7 +305,7 @@ def key_with(core: Core, context: Context, exchange: Exchange, peer: Side, code:
 def know_peer(core: Core, context: Context, peer: Side, own: Side, key: bytes) -> None:
     """Stores in a context the key and what it is made of; keeps those of the former peer."""
     context.keep_former(key, core.now_ns)
-    core.know_peer_label(context, peer.label)
+    lifecycle.know_peer_label(core, context, peer.label)
     context.peer_token, context.peer_key = peer.token, peer.key
     context.local_token, context.local_key = own.token, own.key
     context.agreed_key = key
@@ -406,7 +406,7 @@ def on_retransmit(core: Core, context: Context) -> None:
         go_on(core, context, 0)
         core.install(context)
     else:
-        core.discard(context, trigger, Cause.INIT_UNANSWERED)
+        lifecycle.discard(core, context, trigger, Cause.INIT_UNANSWERED)
         peers.hold_unable(core, context.peer_aid, Cause.NO_ANSWER_TO_INIT)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from noid.dns.records import Question
 from noid.dns.verification import Verification
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -129,12 +130,12 @@ class Inspection:
 
     def evict(self, context: Context) -> None:
         """Removes a context as if another needed its room; the next event gives the outputs."""
-        self._core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
+        lifecycle.discard(self._core, context, Trigger.NO_ROOM, Cause.NO_ROOM)
 
     def create(self, local_aid: Locator, peer_aid: Locator) -> None:
         """Creates a context in IDLE that no program and no peer has begun."""
         core = self._core
-        core.create(local_aid, peer_aid, Verification(peer_aid, ""), core.locators)
+        lifecycle.create(core, local_aid, peer_aid, Verification(peer_aid, ""), core.locators)
         core.outputs.clear()
 
     def use_keys(self, keys: HostKeys) -> None:

@@ -8,7 +8,7 @@ start a search [D47].
 
 from noid.constants import FLOW_LABEL_MASK, MTU_MIN
 from noid.counters import Drop
-from noid.engine import at_aid, contest, trial
+from noid.engine import at_aid, contest, lifecycle, trial
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -57,7 +57,7 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         at_aid.disown(core, context, Trigger.UC)
         return
     if context.state is State.CLOSING and believed:
-        core.discard(context, Trigger.UC, Cause.NOTHING_TO_CLOSE)
+        lifecycle.discard(core, context, Trigger.UC, Cause.NOTHING_TO_CLOSE)
     elif not context.is_settled:
         core.drop(Drop.UC_WHILE_STARTING_OVER)
     elif not believed:

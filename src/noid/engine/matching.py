@@ -9,7 +9,7 @@ was set aside or replaced is therefore answered with such a request.
 
 from noid.constants import CHALLENGE_TIME, UPDATE_RETRANSMIT_HEARD
 from noid.counters import Drop
-from noid.engine import contest
+from noid.engine import contest, lifecycle
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -195,7 +195,7 @@ def _heard_again(core: Core, context: Context, message: ControlMessage) -> None:
 
 def _reinstate(core: Core, context: Context, former: Former, event: ControlMessageReceived) -> None:
     """Restores a peer that was silent and was replaced [D39]."""
-    core.know_peer_label(context, former.peer_label)
+    lifecycle.know_peer_label(core, context, former.peer_label)
     for name, value in former._asdict().items():
         setattr(context, name, value)
     context.former, context.untold, context.unseen_nonces = None, True, 0

@@ -8,10 +8,10 @@ it. Only CCR creates a context. The initiator is in handshake.py.
 from noid.constants import MEASURED_MAX
 from noid.counters import Drop
 from noid.dns.verification import Verification
-from noid.engine import at_aid
+from noid.engine import at_aid, lifecycle
 from noid.engine.announcing import announce
 from noid.engine.causes import Cause
-from noid.engine.context import NO_MARKS, Context
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.handshake import (
     establish,
@@ -22,6 +22,7 @@ from noid.engine.handshake import (
     repeat_init,
     said_by_sender,
 )
+from noid.engine.locator_sets import NO_MARKS
 from noid.engine.own import marks
 from noid.engine.phases import OwnCcr, Probation
 from noid.engine.quarantine import exchange_of
@@ -209,7 +210,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     elif not _is_of(context, message):
         if context.is_settled and not context.aid_proven and cookie.locator == peer_aid:
             # Programs send to the AID: who receives there is the peer, as without M6.
-            core.discard(context, Trigger.CCR, Cause.PROVEN_AT_AID)
+            lifecycle.discard(core, context, Trigger.CCR, Cause.PROVEN_AT_AID)
             _make(core, ccr)
         else:
             _keep(core, context, ccr)
@@ -335,7 +336,9 @@ def _make(core: Core, ccr: OwnCcr) -> None:
     own_local = core.locators_with(local_aid)
     make_room_for_peer(core, proven, provisional=probation is not None)
     inquiry = Verification(peer_aid, None)
-    context = core.create(local_aid, peer_aid, inquiry, own_local, probation, began=proven)
+    context = lifecycle.create(
+        core, local_aid, peer_aid, inquiry, own_local, probation, began=proven
+    )
     if context is None:
         return
     context.aid_proven = probation is None

@@ -7,6 +7,7 @@ a UC for its next packet.
 """
 
 from noid.constants import ALIKE_MAX, IN_USE_TIME
+from noid.engine import lifecycle
 from noid.engine.causes import Cause
 from noid.engine.close import say_close
 from noid.engine.context import Context
@@ -69,4 +70,4 @@ def _evict(core: Core, context: Context) -> None:
     """Deletes a context at once, and sends its peer one CLOSE."""
     if context.is_settled:
         say_close(core, context)
-    core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
+    lifecycle.discard(core, context, Trigger.NO_ROOM, Cause.NO_ROOM)

@@ -19,7 +19,7 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine import at_aid, peers
+from noid.engine import at_aid, lifecycle, peers
 from noid.engine.causes import Cause
 from noid.engine.close import close
 from noid.engine.context import Context
@@ -223,7 +223,7 @@ def on_verify_again(core: Core, context: Context) -> None:
 
 def on_provisional_timer(core: Core, context: Context) -> None:
     """The DNS has not proven a context in time [D37]."""
-    core.discard(context, Trigger.PROVISIONAL, Cause.NOT_PROVEN_IN_TIME)
+    lifecycle.discard(core, context, Trigger.PROVISIONAL, Cause.NOT_PROVEN_IN_TIME)
 
 
 def _is_asking(context: Context) -> bool:
@@ -235,15 +235,15 @@ def _judge(core: Core, context: Context, probation: Probation) -> None:
     """Proves or deletes a provisional context, if the answers suffice [D37]."""
     if probation.locator in context.verification.verified:
         if context.key in core.contexts:
-            core.discard(context, Trigger.DNS_ANSWER, Cause.ANOTHER_PROVEN)
+            lifecycle.discard(core, context, Trigger.DNS_ANSWER, Cause.ANOTHER_PROVEN)
         else:
-            core.prove(context)
+            lifecycle.prove(core, context)
             at_aid.begin(core, context)
             tell_untold(core, context, Trigger.DNS_ANSWER)
             if context.verification.settled:
                 _settled(core, context)
     elif context.verification.settled:
-        core.discard(context, Trigger.DNS_ANSWER, Cause.PEER_REFUTED)
+        lifecycle.discard(core, context, Trigger.DNS_ANSWER, Cause.PEER_REFUTED)
 
 
 def _settled(core: Core, context: Context) -> None:
