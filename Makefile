@@ -57,8 +57,8 @@ help:
 	@sed -n 's/^#   \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 lint: $(READY)
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 fuzz: $(READY)

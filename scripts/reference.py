@@ -149,8 +149,8 @@ def counters() -> str:
     lines = [
         "# Counters",
         "",
-        "Counters only increase while the daemon runs. `[metrics] listen` serves them by the name of",
-        "their metric.",
+        "Counters only increase while the daemon runs. `[metrics] listen` serves them by the name",
+        "of their metric.",
         "",
     ]
     for kind in (*COUNTERS, BorderCounter):
