@@ -14,7 +14,7 @@ from noid.wire import ipv6
 from noid.wire.slots import escape_header
 from tests.differential.packets import CONTROL, DESTINATION, LABELS, OWN, PEERS, ROUTING, Frame
 from tests.differential.play import Stage
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 TCP_SLOT, FRAGMENT_SLOT, ICMPV6_SLOT, ESCAPE = 224, 229, 230, 231
 FRAGMENT_HEAD = b"\0" + bytes(7)

@@ -30,7 +30,8 @@ from noid.resolver.service import (
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from tests.attacks.spoofing import spoofed_datagram
-from tests.dns.conftest import in_network_namespace, ip, response
+from tests.dns.conftest import response
+from tests.namespaces import in_network_namespace, ip
 from tests.waiting import LIMIT_S, until
 
 NOBODY, VICTIM = 65534, 12345

@@ -18,7 +18,7 @@ from noid.planes.receivers import receive, receiver
 from noid.wire import ipv6
 from tests.differential.packets import CONTROL, DESTINATION, ETHERNET, OWN, PEERS, ROUTING
 from tests.differential.players import LINK
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 REPEATED_AFTER_S = 3.0
 TRIES_MAX = 10

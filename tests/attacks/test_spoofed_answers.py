@@ -24,11 +24,11 @@ from tests.dns.conftest import (
     Pretend,
     Program,
     as_program,
-    in_network_namespace,
     locators,
     prepare_loopback,
     response,
 )
+from tests.namespaces import in_network_namespace
 from tests.waiting import until
 
 TRUE, FALSE = "2001:db8::1", "2001:db8:bad::1"

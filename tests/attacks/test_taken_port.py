@@ -24,7 +24,7 @@ from noid.lab.resolution import LOOPBACK
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from tests.attacks.test_local_users import NOBODY, as_user
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 pytestmark = [
     pytest.mark.lab,

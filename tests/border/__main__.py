@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.border.play import play, stage
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 SHOWN_MAX = 20
 

@@ -19,7 +19,7 @@ from noid.locators import Locator, format_locator, parse_locator
 from tests.border.packets import FIXED, REWRITABLE
 from tests.border.play import ETHERNET, LOOPBACK, Programs
 from tests.border.test_law import packet
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 ROUNDS, RUNS, PACKETS = 9, 10_000, 64
 """Each round takes many packets and tables of its own: what one packet costs depends on where the

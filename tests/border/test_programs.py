@@ -17,7 +17,7 @@ from tests.border import packets
 from tests.border.packets import FIXED, REWRITABLE
 from tests.border.play import ETHERNET, LOOPBACK, MARK, OTHER, Programs, play, stage
 from tests.border.test_law import packet
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 from tests.planes.test_layout import Structures
 
 GENERATED = 6000

@@ -204,14 +204,14 @@ DEFECTS = (
         "engine/responder.py",
         "if context.is_provisional or ccr.cookie.locator not in proven:",
         "if False:",
-        "engine/test_refusals.py::test_nobody_replaces_a_context_in_the_name_of_the_peer",
+        "engine/test_refusals_setup.py::test_nobody_replaces_a_context_in_the_name_of_the_peer",
     ),
     Defect(
         "a CCR of a host that knows only the label gets CONF",
         "engine/responder.py",
         "return exchange_of(context) == said_by_sender(message)",
         "return exchange_of(context).label == said_by_sender(message).label",
-        "engine/test_refusals.py::test_nobody_who_only_guessed_the_label_gets_a_conf",
+        "engine/test_refusals_setup.py::test_nobody_who_only_guessed_the_label_gets_a_conf",
     ),
     Defect(
         "CONF goes to where the CCR says it comes from",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.differential.packets import Generator
 from tests.differential.play import Stage
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 SHOWN_MAX = 20
 

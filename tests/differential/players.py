@@ -24,9 +24,9 @@ from noid.planes.receivers import receive, receiver
 from noid.wire import ipv6
 from noid.wire.slots import m6_next_headers
 from tests.differential.packets import CODEPOINTS, ETHERNET, OWN, Frame, flows
-from tests.dns.conftest import ip, wait_for_links
 from tests.interop.arriving import Known
 from tests.interop.arriving import judge as judge_second
+from tests.namespaces import ip, wait_for_links
 from tests.planes.loading import HERE, constants, load, put_uplinks
 
 PASS, DROP, REDIRECT = 0xFFFFFFFF, 2, 7

@@ -16,7 +16,7 @@ from noid.flows.verdict import Outcome
 from tests.differential.packets import Frame, Generator
 from tests.differential.play import Stage
 from tests.differential.players import PLAYER_OF, Law
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 CORPUS = Path(__file__).parent / "corpus.txt"
 GENERATED = 2_000

@@ -3,17 +3,12 @@
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import dns.asyncquery
@@ -29,13 +24,13 @@ from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.queries import read_query
 from noid.dns.records import Answer, Kind, Question
 from noid.lab.resolution import LOOPBACK, free_port, knowing
-from noid.lab.waiting import wait_for
 from noid.locators import Locator, parse_locator
 from noid.resolver import turns
 from noid.resolver.port import Server
 from noid.resolver.service import Limits
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import ANSWERS_MAX, Upstream
+from tests.namespaces import ip
 
 Handle = Callable[[bytes, bool], bytes | list[bytes] | None]
 """Takes a query and whether it came over TCP; gives what to send back, several messages even."""
@@ -49,7 +44,6 @@ DEAD, ALIVE = "2001:db8:1::1", "2001:db8:2::1"
 MARK = 0x6D36
 NOBODY: Server = (LOOPBACK, 9)
 """A port where nothing listens: the network says so at once."""
-CARRIES_WITHIN_S = 60.0
 QUICK = Limits(idle_s=2.0)
 
 ZONE = r"""
@@ -364,38 +358,6 @@ class ShiftedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return super().time() + self.shift_s
-
-
-def in_network_namespace(scenario: Callable[[], Result]) -> Result:
-    """Runs a function in a thread that has a network of its own, with only a loopback in it.
-
-    What the function raises is raised here.
-    """
-    if os.geteuid() != 0:
-        pytest.skip("a network namespace needs root")
-
-    def run() -> Result:
-        clone_new_network = 0x40000000
-        assert ctypes.CDLL(None, use_errno=True).unshare(clone_new_network) == 0
-        return scenario()
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(run).result()
-
-
-def ip(arguments: str) -> None:
-    subprocess.run(["ip", "-6", *arguments.split()], check=True)
-
-
-def wait_for_links(*names: str) -> None:
-    """Waits until the kernel has noticed that links carry; before, it drops what they send."""
-    for name in names:
-        wait_for(f"{name} carries", partial(_carries, name), CARRIES_WITHIN_S)
-
-
-def _carries(name: str) -> bool:
-    shown = subprocess.run(["ip", "link", "show", name], capture_output=True, check=True)
-    return b"state UP" in shown.stdout
 
 
 def addresses(message: dns.message.Message) -> list[str]:

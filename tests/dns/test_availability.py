@@ -21,12 +21,11 @@ from tests.dns.conftest import (
     Pretend,
     answer_only,
     answering,
-    in_network_namespace,
-    ip,
     locators,
     prepare_loopback,
     refusing,
 )
+from tests.namespaces import in_network_namespace, ip
 from tests.waiting import until
 
 

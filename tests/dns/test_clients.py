@@ -12,7 +12,7 @@ from noid.lab.resolution import LOOPBACK, ROOT_ZONE, Resolution, serving
 from noid.resolver.port import Server
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 ZONE = (
     ROOT_ZONE

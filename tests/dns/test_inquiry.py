@@ -14,7 +14,8 @@ from noid.dns.records import reverse_name
 from noid.dns.zone import forward_records, reverse_records
 from noid.lab.resolution import Resolution, knowing, serving
 from noid.locators import parse_locator
-from tests.dns.conftest import NOBODY, in_network_namespace, ip, locators
+from tests.dns.conftest import NOBODY, locators
+from tests.namespaces import in_network_namespace, ip
 from tests.test_json import check
 
 TOP = "$TTL 300\n@ SOA ns.peers.test. root.peers.test. 1 3600 600 86400 120\n@ NS ns.peers.test.\n"

@@ -35,8 +35,6 @@ from tests.dns.conftest import (
     asked,
     asked_and_counted,
     forwarded,
-    in_network_namespace,
-    ip,
     locators,
     prepare_loopback,
     refusing,
@@ -45,6 +43,7 @@ from tests.dns.conftest import (
     with_upstream,
     wrong_id,
 )
+from tests.namespaces import in_network_namespace, ip
 
 # --- servers that misbehave ---
 

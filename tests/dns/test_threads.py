@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dns.conftest import NOBODY, in_network_namespace
+from tests.dns.conftest import NOBODY
+from tests.namespaces import in_network_namespace
 
 ROOT = Path(__file__).parent.parent.parent
 

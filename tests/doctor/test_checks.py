@@ -15,7 +15,8 @@ from noid.doctor.checks import of_daemon, of_plane
 from noid.doctor.findings import Finding, Health
 from noid.errors import PlatformError
 from noid.lab.resolution import ROOT_ZONE, serving
-from tests.dns.conftest import in_network_namespace, locators
+from tests.dns.conftest import locators
+from tests.namespaces import in_network_namespace
 
 OWN = locators("2001:db8:1:a::a", "2001:db8:2:a::a")
 REVERSE = "8.b.d.0.1.0.0.2.ip6.arpa"

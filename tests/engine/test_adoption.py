@@ -3,16 +3,45 @@
 
 from dataclasses import replace
 
-from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+import pytest
+
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    LOST_PAIRS_KEPT_MAX,
+    MILLISECOND,
+    MINUTE,
+    NEVER,
+    PEER_UNABLE_MAX,
+    PEER_UNABLE_TIME,
+    SECOND,
+)
 from noid.counters import Drop
 from noid.engine.adoption import UPDATE_NONCE_LEAP
 from noid.engine.causes import Cause
-from noid.engine.events import ContextRestored, LocatorsChanged, SendAgain, StateChanged
+from noid.engine.events import (
+    ContextRestored,
+    LocatorsChanged,
+    SendAgain,
+    StateChanged,
+)
+from noid.engine.history import History
 from noid.engine.host import Host
 from noid.engine.records import ContextRecord
 from noid.engine.state import Path, State
 from noid.flows.events import UnansweredPacket
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, unproven
+from noid.locators import Locator
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    Network,
+    Station,
+    established,
+    packet,
+    unproven,
+)
+from tests.engine.test_data_loss import EVERY, silences, talk
 
 
 def memory_of(station: Station) -> ContextRecord:
@@ -206,3 +235,44 @@ def test_a_silence_of_minutes_before_a_pair_was_used_does_not_hide_its_failure()
     assert network.now_ns <= began_ns + 2 * SECOND
     sent = [one for one in network.a.outputs if isinstance(one, SendAgain)]
     assert sum(one.silent_ns > 0 for one in sent) == 1, "the plane lists all connections for that"
+
+
+@pytest.mark.slow
+def test_the_next_daemon_knows_that_data_is_lost_over_all_pairs() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = EVERY
+    talk(network, 5 * SECOND)
+    for station in network.stations:
+        restart(network, station, memory_of(station))
+    assert silences(network, 30 * SECOND)[0] < SECOND // 4
+    network.drops_data = set()
+    talk(network, 2 * PEER_UNABLE_TIME)
+    assert all(one.context.flow().transmits for one in network.stations)
+
+
+def test_the_next_daemon_knows_which_pairs_lose_data() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(A1, B1), (B1, A1)}
+    talk(network, 5 * SECOND)
+    restart(network, network.a, memory_of(network.a))
+    network.drops_data = EVERY
+    assert silences(network, 5 * SECOND)[0] < SECOND, "two reports are enough"
+    assert not network.a.context.flow().transmits
+
+
+@pytest.mark.slow
+def test_what_the_next_daemon_is_told_of_lost_data_is_bounded() -> None:
+    network = established()
+    context = network.a.context
+    for number in range(LOST_PAIRS_KEPT_MAX + 1):
+        pair = A1, Locator(B1[:-1] + bytes([number]))
+        context.note(pair, History(losses=1, lost_ns=number))
+    memory = memory_of(network.a)
+    assert [one.lost_ns for one in memory.lost] == [*range(LOST_PAIRS_KEPT_MAX, 0, -1)]
+    late = memory.lost[0]._replace(lost_ns=NEVER)
+    restart(network, network.a, replace(memory, lost=(late,), is_plain=True, plain_until_ns=NEVER))
+    assert network.a.context.history_of(late.pair).lost_ns == network.now_ns
+    talk(network, PEER_UNABLE_MAX + SECOND)
+    assert network.a.context.flow().transmits, "no clock is that far ahead"

@@ -14,10 +14,7 @@ from noid.constants import (
     DATA_LOST_TIME,
     EMPTY_OCTETS,
     EMPTY_PACKETS,
-    LOST_PAIRS_KEPT_MAX,
     MILLISECOND,
-    NEVER,
-    PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
     PLAIN_CHECK_INTERVAL,
@@ -26,12 +23,11 @@ from noid.constants import (
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import CheckData, DataHasCome, NoteHeard, SendControl, Switched
-from noid.engine.history import History, Pair
+from noid.engine.history import Pair
 from noid.engine.state import Path
 from noid.engine.switching import switch
 from noid.engine.update import next_nonce, request
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, UnansweredPacket
-from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, Flag, encode_packet
 from noid.wire.slots import m6_next_headers
@@ -47,7 +43,6 @@ from tests.engine.network import (
     established,
     packet,
 )
-from tests.engine.test_adoption import memory_of, restart
 from tests.engine.test_conformance_setup import sent_by
 
 EVERY = {
@@ -280,31 +275,6 @@ def test_data_goes_in_its_form_again_once_that_passes() -> None:
     assert network.b.context.flow().transmits
 
 
-@pytest.mark.slow
-def test_the_next_daemon_knows_that_data_is_lost_over_all_pairs() -> None:
-    network = established()
-    talk(network, SECOND)
-    network.drops_data = EVERY
-    talk(network, 5 * SECOND)
-    for station in network.stations:
-        restart(network, station, memory_of(station))
-    assert silences(network, 30 * SECOND)[0] < SECOND // 4
-    network.drops_data = set()
-    talk(network, 2 * PEER_UNABLE_TIME)
-    assert all(one.context.flow().transmits for one in network.stations)
-
-
-def test_the_next_daemon_knows_which_pairs_lose_data() -> None:
-    network = established()
-    talk(network, SECOND)
-    network.drops_data = {(A1, B1), (B1, A1)}
-    talk(network, 5 * SECOND)
-    restart(network, network.a, memory_of(network.a))
-    network.drops_data = EVERY
-    assert silences(network, 5 * SECOND)[0] < SECOND, "two reports are enough"
-    assert not network.a.context.flow().transmits
-
-
 def test_a_pair_that_is_new_is_soon_found_to_lose_data() -> None:
     network = established()
     talk(network, SECOND)
@@ -371,22 +341,6 @@ def test_of_pairs_that_answer_one_that_never_lost_data_is_used() -> None:
     converse(network, 4 * SECOND, 50, ipv6.UDP)
     switches = [one.new for one in network.a.outputs if isinstance(one, Switched)]
     assert switches == [(A2, B2), (A1, B2), (A2, B1)]
-
-
-@pytest.mark.slow
-def test_what_the_next_daemon_is_told_of_lost_data_is_bounded() -> None:
-    network = established()
-    context = network.a.context
-    for number in range(LOST_PAIRS_KEPT_MAX + 1):
-        pair = A1, Locator(B1[:-1] + bytes([number]))
-        context.note(pair, History(losses=1, lost_ns=number))
-    memory = memory_of(network.a)
-    assert [one.lost_ns for one in memory.lost] == [*range(LOST_PAIRS_KEPT_MAX, 0, -1)]
-    late = memory.lost[0]._replace(lost_ns=NEVER)
-    restart(network, network.a, replace(memory, lost=(late,), is_plain=True, plain_until_ns=NEVER))
-    assert network.a.context.history_of(late.pair).lost_ns == network.now_ns
-    talk(network, PEER_UNABLE_MAX + SECOND)
-    assert network.a.context.flow().transmits, "no clock is that far ahead"
 
 
 def test_data_that_comes_now_and_then_is_not_lost() -> None:

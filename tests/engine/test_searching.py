@@ -8,10 +8,6 @@ from noid.constants import (
     CYCLE_TIME_LARGE,
     MILLISECOND,
     MINUTE,
-    PEER_UNABLE_TIME,
-    PLAIN_ANSWER_WAIT,
-    PLAIN_CHECK_FIRST,
-    PLAIN_CHECK_INTERVAL,
     PROBE_INTERVAL,
     PROBE_INTERVAL_LARGE,
     PROBE_INTERVAL_MAX,
@@ -23,8 +19,7 @@ from noid.constants import (
     SUSPICION_TIME,
     WANTED_TIME,
 )
-from noid.engine.causes import Cause
-from noid.engine.events import LocatorsChanged, MeasurePairs, PeerUnable
+from noid.engine.events import LocatorsChanged
 from noid.engine.history import Pair
 from noid.engine.phases import Search
 from noid.engine.state import Path, Timer
@@ -35,7 +30,7 @@ from tests.engine.network import A1, A2, B1, B2, Network, Station, established, 
 from tests.engine.test_asking import asked
 from tests.engine.test_backup import kept_back
 from tests.engine.test_conformance_setup import sent_by
-from tests.engine.test_reachability import reports, silence
+from tests.engine.test_reachability import silence
 
 EVERY = {(one, other) for one in (A1, A2, B1, B2) for other in (A1, A2, B1, B2)}
 
@@ -350,120 +345,3 @@ def test_a_request_names_the_newest_request_that_its_sender_has_heard() -> None:
 
 
 # --- firewalls ------------------------------------------------------------------------------------
-
-
-def firewalled() -> Network:
-    """A firewall drops the M6 next headers; b has found that out."""
-    network = established()
-    network.run(SECOND)
-    network.drops_m6 = True
-    network.give(network.b, silence(network.b))
-    keep_sending(network, 3 * SECOND)
-    return network
-
-
-def test_a_firewall_that_drops_m6_packets_alone_is_gone_round_plainly() -> None:
-    network = firewalled()
-    assert reports(network.b, PeerUnable) == [PeerUnable(A1, Cause.M6_DROPPED)]
-    network.ulp_sends(network.b, packet(B1, A1, b"plain"))
-    network.run(10 * MILLISECOND)
-    assert network.a.delivered[-1] == packet(B1, A1, b"plain")
-    assert network.b.context.pair == (B1, A1)
-
-
-def test_a_message_in_the_form_of_data_ends_the_time_aside() -> None:
-    network = firewalled()
-    assert network.b.context.search is not None
-    assert network.b.context.path is Path.ASIDE
-    network.b.context.search.names_newest = True  # an earlier UR of a has been heard
-    network.drops_m6 = False
-    network.give(network.a, MeasurePairs(network.a.context.local_label, ((A1, B1),)))
-    keep_sending(network, SECOND)
-    assert network.b.context.search is None
-
-
-def test_while_plain_packets_pass_no_pair_is_probed_for_a_while() -> None:
-    network = firewalled()
-    network.b.outputs.clear()
-    keep_sending(network, 20 * SECOND)
-    assert set(asked(network.b)) == {(B1, A1)}
-    assert len(asked(network.b)) <= 20 * SECOND // PLAIN_CHECK_FIRST
-
-
-def test_plain_packets_are_checked_seldom_after_a_while() -> None:
-    network = firewalled()
-    keep_sending(network, PEER_UNABLE_TIME)
-    network.b.outputs.clear()
-    keep_sending(network, 20 * SECOND)
-    assert len(asked(network.b)) <= 20 * SECOND // PLAIN_CHECK_INTERVAL
-
-
-def test_every_pair_is_tried_again_after_a_while() -> None:
-    network = firewalled()
-    network.drops_m6 = False
-    keep_sending(network, PEER_UNABLE_TIME)
-    assert network.b.context.path is Path.STEADY
-
-
-def test_when_plain_packets_do_not_pass_any_more_every_pair_is_tried() -> None:
-    network = firewalled()
-    network.drops_m6 = False
-    network.dead |= {(B1, A1), (A1, B1)}
-    keep_sending(network, PLAIN_CHECK_FIRST + PLAIN_ANSWER_WAIT + SECOND // 5)
-    assert network.b.context.pair == (B2, A2)
-
-
-def test_a_lost_answer_about_plain_packets_does_not_start_the_search_again() -> None:
-    network = firewalled()
-    network.b.outputs.clear()
-    while not asked(network.b):
-        keep_sending(network, 100 * MILLISECOND)
-    network.wire.clear()
-    network.dead = {(A1, B1)}
-    while len(asked(network.b)) == 1:
-        keep_sending(network, 100 * MILLISECOND)
-    network.dead = set()
-    keep_sending(network, 10 * SECOND)
-    assert set(asked(network.b)) == {(B1, A1)}, "no pair is probed"
-
-
-def test_a_search_skips_a_provider_whose_firewall_drops_m6_packets() -> None:
-    network = with_locators(3, 3)
-    network.kill_provider(1)
-    a2, b2 = network.a.locators[1], network.b.locators[1]
-    arrive = network.arrive
-
-    def arrive_unless_filtered(octets: bytes) -> None:
-        if octets[6] < 224 or not {octets[8:24], octets[24:40]} & {a2, b2}:
-            arrive(octets)
-
-    network.arrive = arrive_unless_filtered  # type: ignore[method-assign, assignment] # a firewall
-    network.give(network.b, silence(network.b))
-    network.run(SECOND)
-    assert network.b.context.pair == (network.b.locators[2], network.a.locators[2])
-
-
-def test_the_peer_follows_to_the_found_pair_after_one_request_and_measures_it() -> None:
-    network = established()
-    network.run(SECOND)
-    network.kill_provider(1)
-    network.give(network.b, silence(network.b))
-    network.run(SECOND)
-    assert network.b.context.pair == (B2, A2)
-    assert network.a.context.pair == (A2, B2)
-    asked, measured = sent_by(network.a, Code.UR)
-    assert (asked[0].source, asked[0].destination) == (A1, B1)
-    assert (measured[0].source, measured[0].destination) == (A2, B2)
-    assert network.a.context.round_trip_ns, "or its silence would be noticed late"
-    _, last = sent_by(network.b, Code.UR)[-1]
-    assert last.flags == Flag.HEARS_HERE
-
-
-def test_silence_at_one_host_costs_both_at_most_twenty_messages() -> None:
-    network = established()
-    network.run(SECOND)
-    network.kill_provider(1)
-    network.give(network.b, silence(network.b))
-    network.run(SUSPICION_TIME)
-    sent = [len(sent_by(one, code)) for one in network.stations for code in (Code.UR, Code.UA)]
-    assert sum(sent) <= 20

@@ -11,7 +11,7 @@ from pyroute2 import IPRoute
 from noid.errors import PlatformError
 from noid.host import clsact
 from noid.host.clsact import EGRESS, FILTER_PRIORITY, INGRESS
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 from tests.planes import foreign
 
 FORMER_PRIORITY = 0x6D36

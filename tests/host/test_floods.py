@@ -16,7 +16,7 @@ from noid.host.echo import REPLY, Echo
 from noid.host.routes import EVERYWHERE
 from noid.lab.waiting import wait_for
 from noid.locators import parse_locator
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 ROUTER, OTHER = "::1", "2001:db8::7"
 FLOOD = 5_000

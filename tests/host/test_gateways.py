@@ -10,7 +10,7 @@ from noid.host.gateways import Gateway
 from noid.lab.waiting import wait_for
 from noid.locators import parse_locator
 from noid.roles.border_providers import ProviderState
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 ROUTER = parse_locator("2001:db8:f::1")
 

@@ -16,7 +16,7 @@ from noid.host.netlink import HostNetwork
 from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.locators import Locator, parse_locator
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 ONE, TWO = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
 RULES = (

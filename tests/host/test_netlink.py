@@ -18,7 +18,7 @@ from noid.host.reading import features_of
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.steering import GATEWAY
 from noid.roles.local_locators import LocalLocators
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 
 def make_links() -> None:

@@ -8,7 +8,7 @@ import pytest
 from noid.errors import PlatformError, Unsupported
 from noid.host import nftables, programs
 from noid.host.nftables import TRACE_OCTETS_MAX, Drop, Trace, Traced
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 HERE, THERE = "2001:db8::1", "2000::1"
 PACKET = f'packet: iif "up1" ip6 saddr {THERE} ip6 daddr {HERE} ip6 hoplimit 64 ip6 nexthdr'

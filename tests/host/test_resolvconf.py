@@ -21,7 +21,7 @@ from noid.errors import ConfigError, PlatformError
 from noid.host.kept import SUFFIX, system_errors
 from noid.host.resolvconf import asked, is_asked, is_on, resolvers_before, turn_off, turn_on
 from tests.canned import serving
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 BEFORE = "# mine\nsearch example.org\nnameserver 192.0.2.53\noptions timeout:2\n"
 

@@ -8,7 +8,7 @@ from noid.host.links import FAR_AWAY
 from noid.host.lookup import Packet, routes_taken
 from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, remove, with_hop_limit
 from noid.locators import Locator, format_locator, parse_locator
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 TABLE = 4711
 AIDS = [

@@ -11,7 +11,7 @@ import pytest
 from noid.errors import PlatformError
 from noid.host.solicitation import solicit, solicitation
 from noid.locators import parse_locator
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 TARGET = parse_locator("2001:db8:f::12:3456")
 LINK = bytes.fromhex("020000000001")

@@ -11,8 +11,8 @@ from noid.host.gateways import Gateway
 from noid.host.messages import MAIN_TABLE, THROW, UNICAST, UNREACHABLE
 from noid.host.source_routes import SourceRoute, SourceRule
 from noid.locators import parse_locator
-from tests.dns.conftest import in_network_namespace, ip
 from tests.host.test_gateways import ROUTER, prepare
+from tests.namespaces import in_network_namespace, ip
 
 TABLE = 0x6D3700
 SITE = IPv6Network("2001:db8:1::/48")

@@ -6,7 +6,6 @@ name of its peer, sets up a context, repeats what is not answered, verifies by D
 and follows those of its peer. ``reach`` has the search for a pair that works.
 """
 
-import secrets
 import sys
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.interop.asking import Asker, Verifier, jitter
+from tests.interop.closing import Closing
 from tests.interop.context import Speaker
 from tests.interop.names import AAAA, M6, Found, Inquiry, Question, Reply
 from tests.interop.node import Node, tell
@@ -24,7 +24,6 @@ from tests.interop.octets import (
     NO_REWRITE,
     REWRITE_OK,
     Code,
-    Labels,
     Malformed,
     Message,
     Option,
@@ -36,11 +35,9 @@ from tests.interop.octets import (
 )
 from tests.interop.reach import Reach
 from tests.interop.setup import SetUp
-from tests.interop.talk import HELD_MAX, Pair, Talk, Ulp
+from tests.interop.talk import FIRST_S, HELD_MAX, UPDATE_MAX_S, Pair, Talk, Ulp
 from tests.interop.ulp import Datagrams
 
-FIRST_S = 4.0
-UPDATE_MAX_S = 120.0
 EXCHANGE_S = 900.0
 LOOK_AGAIN_S = 30.0
 VERIFY_AGAIN_S = 300.0
@@ -64,6 +61,7 @@ class Alone(Speaker):
         self.update_timer = self.again_timer = -1
         self.settled_at = 0.0
         self.setup = SetUp(self)
+        self.closing = Closing(self)
         self.ulp = Datagrams(self.node, self.carry, lambda: (self.context.local, self.context.peer))
         self.reach = Reach(self)
 
@@ -91,7 +89,7 @@ class Alone(Speaker):
             case "hush":
                 self.ulp.left = 0
             case "close":
-                self.close()
+                self.closing.begin()
             case other:
                 raise ValueError(other)
 
@@ -150,7 +148,7 @@ class Alone(Speaker):
         self.settled_at = time.monotonic()
         tell("verified", name=talk.found.name, lsr=talk.lsr, lsv=talk.lsv)
         if inquiry.another:
-            self.close()
+            self.closing.begin()
             return
         lifetime_s = max(inquiry.ttl, VERIFY_AGAIN_S)
         self.look_again(lifetime_s / 2 + jitter(lifetime_s))
@@ -243,7 +241,7 @@ class Alone(Speaker):
             case Code.KEEPALIVE if self.is_from_peer(message, way):
                 self.reach.on_keepalive(message, way)
             case Code.CLOSE:
-                self.on_close(message, way)
+                self.closing.on_close(message, way)
             case Code.CLOSEACK if self.talk is not None and self.talk.state == "closing":
                 known = self.means_us(message) and message.nonce == self.talk.nonce
                 if known and self.authenticity(message):
@@ -404,43 +402,6 @@ class Alone(Speaker):
             talk.update_nonce += 1
             message = self.message(Code.KEEPALIVE, talk.update_nonce, {Option.CONTEXT: self.labels})
             self.send(replace(message, flags=flags).signed(self.key), talk.pair, self.base)
-
-    # --- closing ----------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Says CLOSE until that is acknowledged [§11]."""
-        talk = self.talk
-        if talk is None or not talk.peer_label:
-            return
-        talk.state, talk.nonce = "closing", secrets.randbits(64)
-        message = self.message(Code.CLOSE, talk.nonce, {Option.CONTEXT: self.labels})
-        self.repeat_close(message.signed(self.key), 0)
-
-    def repeat_close(self, message: Message, tries: int) -> None:
-        talk = self.talk
-        if talk is None or talk.state != "closing":
-            return
-        pairs = [talk.pair, *(pair for pair in talk.pairs if pair != talk.pair)]
-        self.send(message, pairs[tries % len(pairs)])
-        delay_s = jitter(min(FIRST_S * 2**tries, UPDATE_MAX_S))
-        self.node.after(delay_s, lambda: self.repeat_close(message, tries + 1))
-
-    def on_close(self, message: Message, way: Pair) -> None:
-        labels = message.labels
-        own = Labels(sender=labels.receiver, receiver=labels.sender).encode()
-        answer = replace(
-            self.message(Code.CLOSEACK, message.nonce, {Option.CONTEXT: own}),
-            sender=message.receiver,
-            receiver=message.sender,
-        )
-        if self.talk is not None and self.means_us(message):
-            if not self.is_from_peer(message, way):
-                return
-            answer = answer.signed(self.key)
-            self.forget("closed by the peer")
-        elif self.means_us(message) and self.authenticity(message):
-            answer = answer.signed(self.key)  # the first answer was lost
-        self.send(answer, way)
 
     def forget(self, why: str) -> None:
         """The context is gone."""

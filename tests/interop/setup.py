@@ -24,12 +24,11 @@ from tests.interop.octets import (
     Option,
     packed,
 )
-from tests.interop.talk import Pair, Talk, Ulp
+from tests.interop.talk import FIRST_S, Pair, Talk, Ulp
 
 if TYPE_CHECKING:
     from tests.interop.alone import Alone
 
-FIRST_S = 4.0
 WAITING_S = 0.25
 ROUNDS_MAX = 4
 REPLIES_MAX = 2

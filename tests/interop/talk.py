@@ -9,6 +9,8 @@ from tests.interop.names import Found
 from tests.interop.octets import IN_LSL, LocatorSet, Message
 
 NOTHING_FOUND = Found("", (), ())
+FIRST_S = 4.0
+UPDATE_MAX_S = 120.0
 HELD_MAX = 4
 
 Pair = tuple[str, str]

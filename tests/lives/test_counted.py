@@ -14,9 +14,9 @@ from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.planes.bpf.pins import take_down
 from noid.planes.bpf.plane import BpfPlane
-from tests.dns.conftest import in_network_namespace
 from tests.lives.failing import Call, Calls, watched
 from tests.lives.parts import Place, use_plane
+from tests.namespaces import in_network_namespace
 from tests.planes.keeping import flow_to_peer, make_plane, make_uplinks
 
 UPDATES = frozenset({"bpf_map_update_elem", "bpf_map_update_batch"})

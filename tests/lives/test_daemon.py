@@ -18,8 +18,8 @@ from noid.lab.waiting import wait_for
 from noid.roles.host import Daemon as Product
 from noid.state import history, known_uplinks
 from noid.state.contexts import ContextStore
-from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.host import changes, host
+from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import UPLINKS, make_uplinks
 from tests.state.test_contexts import memory
 

@@ -16,10 +16,10 @@ from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import is_on, turn_off
 from noid.planes.bpf.pins import prepare_pins, take_down
 from noid.planes.rows import CUTS_TCP
-from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.failing import Call, Calls, watched
 from tests.lives.host import Host, changes, host
 from tests.lives.parts import PARTS, Part, Place
+from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import UPLINKS, make_uplinks, set_features
 
 each_part = pytest.mark.parametrize("part", PARTS.values(), ids=list(PARTS))

@@ -23,7 +23,7 @@ from noid.planes.bpf.plane import BpfPlane
 from noid.planes.rules import ours_among
 from noid.planes.uplink import NO_UPLINK
 from tests.contents import attributes
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import AID, OTHER, make_plane, make_uplinks
 from tests.planes.test_bpf import random_flow
 

@@ -20,7 +20,7 @@ from noid.control.client import answers
 from noid.control.web.server import FILES
 from noid.lab.waiting import wait_for
 from noid.planes.bpf.pins import object_code
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import UPLINKS, make_uplinks
 
 ROOT = Path(__file__).parent.parent.parent

@@ -35,7 +35,7 @@ from noid.planes.tun import TunPlane
 from noid.roles.local_locators import LocalLocators
 from noid.roles.patience import Patience
 from noid.roles.reconciliation import Watching
-from tests.dns.conftest import in_network_namespace, ip, wait_for_links
+from tests.namespaces import in_network_namespace, ip, wait_for_links
 from tests.planes.foreign import Hanging, hanging
 from tests.planes.test_bpf import random_flow
 from tests.waiting import until

@@ -31,7 +31,7 @@ from noid.planes.bpf.plane import BpfPlane
 from noid.planes.paced import BURST, PER_SECOND
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.uplink import UPLINKS_MAX
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 from tests.planes.foreign import PROGRAMS_MAX, Hanging, hang, hanging, program
 from tests.planes.test_bpf import random_flow
 

@@ -15,7 +15,7 @@ from noid.flows.clock import FlowClock
 from noid.host.routes import Prefix
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.inquiries import AT_ONCE, Inquiries
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, Kept, flow_to_peer, keeping, routes
 from tests.waiting import until
 

@@ -15,7 +15,7 @@ from noid.planes import privileges
 from noid.planes.bpf import features, plane
 from noid.planes.bpf.features import FUNCTIONS, MAPS, TIMERS, Feature, explained
 from noid.planes.bpf.pins import object_code, our_pins
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 from tests.planes.keeping import make_plane
 from tests.planes.loading import constants, load
 

@@ -16,7 +16,7 @@ from noid.planes.rows import CUTS_TCP
 from noid.planes.steering import BY_UPLINK, GATEWAY
 from noid.planes.uplink import CUT_TCP
 from noid.wire.ipv6 import DEFAULT_HOP_LIMIT
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import (
     AID,
     CUT,

@@ -24,7 +24,7 @@ from noid.planes.bpf.carried import TABLES, pin_of
 from noid.planes.rows import CUTS_TCP
 from noid.planes.steering import GATEWAY
 from noid.roles.patience import Patience
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import (
     AID,
     CUT,

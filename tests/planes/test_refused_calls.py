@@ -12,7 +12,7 @@ from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.locators import parse_locator
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import AID, OTHER, OUT, Kept, attached, keeping, routes, rules, run
 from tests.waiting import until
 

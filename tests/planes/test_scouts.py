@@ -12,7 +12,7 @@ import pytest
 
 from noid.counters import PlaneCounter
 from noid.locators import Locator, format_locator
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import AID, PEER, SECTION, Kept, flow_to_peer, keeping
 from tests.waiting import until
 

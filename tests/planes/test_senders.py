@@ -12,7 +12,7 @@ from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.senders import CODE_AT, SENDERS_MAX, Senders
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 
 pytestmark = pytest.mark.lab
 

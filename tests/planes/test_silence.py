@@ -16,7 +16,7 @@ from noid.host.netlink import HostNetwork
 from noid.planes.bpf.pins import take_down
 from noid.planes.bpf.plane import BpfPlane
 from noid.planes.slow_path import PlaneDependencies
-from tests.dns.conftest import in_network_namespace, ip
+from tests.namespaces import in_network_namespace, ip
 from tests.planes.loading import A1, B1, flow_on_aids
 from tests.waiting import until
 

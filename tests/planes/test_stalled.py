@@ -14,7 +14,7 @@ from noid.lab import nft
 from noid.locators import format_locator
 from noid.planes.bpf import stalled as module
 from noid.planes.bpf.stalled import OUTAGE_MIN
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import AID, PEER, Kept, flow_to_peer, keeping
 from tests.waiting import until
 

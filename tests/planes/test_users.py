@@ -15,7 +15,7 @@ from noid.flows.events import DatapathEvent, UlpPacketSeen, UnansweredPacket
 from noid.flows.flow import Flow
 from noid.host import subordinates
 from noid.locators import Locator, format_locator, parse_locator
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.keeping import AID, Kept, keeping
 from tests.planes.test_bpf import random_flow
 from tests.waiting import until

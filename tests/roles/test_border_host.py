@@ -21,8 +21,8 @@ from noid.host.source_routes import SourceRoute
 from noid.locators import parse_locator
 from noid.roles import border_host
 from noid.roles.border_placed import Place
-from tests.dns.conftest import in_network_namespace, ip
 from tests.host.test_gateways import ROUTER, prepare
+from tests.namespaces import in_network_namespace, ip
 
 SOURCE_BITS_AT = 2
 FAR = "2001:db8:ffff::1"

@@ -11,7 +11,7 @@ import pytest
 from noid.config import PlaneSection
 from noid.host.netlink import HostNetwork
 from noid.planes.rules import choosing
-from tests.dns.conftest import in_network_namespace
+from tests.namespaces import in_network_namespace
 
 DAEMON = """
 import sys
