@@ -205,7 +205,7 @@ def test_ctrl_c_ends_a_command_with_its_own_status(path: Path) -> None:
             over.set()
 
 
-def test_a_reader_that_left_ends_a_command_without_a_word(
+def test_a_command_whose_reader_has_left_ends_without_a_message(
     canned: Canned,
     path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -23,7 +23,7 @@ def is_address(text: str) -> bool:
 
 
 def is_address_and_port(text: str) -> bool:
-    """Whether a text is one, such as ``[::1]:9469``."""
+    """Whether a text is an address and a port, such as ``[::1]:9469``."""
     host, _, port = text.rpartition(":")
     return is_address(host.strip("[]")) and port.isdecimal() and int(port) in PORTS
 

@@ -268,7 +268,7 @@ def test_every_reason_has_a_text_for_people() -> None:
     assert set(TEXTS) == set(Reason)
 
 
-def test_silence_is_no_news_just_after_a_link_is_back() -> None:
+def test_silence_just_after_a_link_returned_is_ignored() -> None:
     uplinks = two()
     uplinks.lose("up1", is_up=True, now_s=110.0)
     uplinks.see([UP1, UP2], 120.0)
@@ -277,7 +277,7 @@ def test_silence_is_no_news_just_after_a_link_is_back() -> None:
     assert change.reason is Reason.SILENT
 
 
-def test_silence_counts_though_the_clock_was_set_back_after_a_link_returned() -> None:
+def test_silence_counts_although_the_clock_was_set_back_after_a_link_returned() -> None:
     uplinks = two()
     uplinks.lose("up1", is_up=True, now_s=7200.0)
     uplinks.see([UP1, UP2], 7201.0)

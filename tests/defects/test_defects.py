@@ -61,7 +61,7 @@ def test_the_copy_as_it_is_passes(copy: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
-def test_it_is_noticed_when(copy: Path, defect: Defect) -> None:
+def test_a_test_detects_the_planted_defect(copy: Path, defect: Defect) -> None:
     module = copy / defect.module
     text = module.read_text(encoding="utf-8")
     assert text.count(defect.old) == 1, f"{defect.module} has changed: plant this defect anew"

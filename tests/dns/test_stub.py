@@ -82,7 +82,7 @@ def test_the_name_of_a_peer_is_canonical_while_the_question_keeps_its_case(nsd: 
     assert peers[0].name == "m6.example.test"
 
 
-def test_over_tcp_it_is_the_same(nsd: Server) -> None:
+def test_over_tcp_too_the_program_gets_one_address(nsd: Server) -> None:
     async def scenario(program: Program) -> tuple[dns.message.Message, list[Peer]]:
         return await program.resolve_tcp(aaaa("m6")), program.peers
 
@@ -190,7 +190,7 @@ def test_a_set_with_an_address_that_is_not_a_locator_is_not_changed(nsd: Server)
 
 
 @pytest.mark.parametrize("broken", ["silent", "servfail", "garbage"])
-def test_where_the_m6_question_has_no_answer_the_set_is_whole(
+def test_a_program_gets_every_address_if_the_m6_query_has_no_answer(
     pretend: Pretend, broken: str
 ) -> None:
     def handle(query: bytes, _: bool) -> bytes | None:

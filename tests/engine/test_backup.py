@@ -35,7 +35,7 @@ def kept_back(*locators: Locator, seed: int = 1) -> Network:
 
 
 @pytest.mark.parametrize("told_by_initiator", [True, False])
-def test_the_peer_knows_of_it_when_the_context_is_made(told_by_initiator: bool) -> None:
+def test_the_peer_knows_the_backup_mark_once_the_context_exists(told_by_initiator: bool) -> None:
     network = Network()
     network.give(network.a, LocatorsChanged((A1, A2), backup=frozenset({A2})))
     initiator, responder = network.a, network.b

@@ -106,7 +106,7 @@ def test_a_provisional_context_tells_when_it_is_proven() -> None:
     assert network.a.context.marks_of(B1) == LocatorFlag.BACKUP
 
 
-def test_an_update_that_a_new_set_up_interrupts_is_made_good() -> None:
+def test_sets_of_an_interrupted_update_arrive_after_the_new_set_up() -> None:
     network = established()
     uc = unknown_context(network)
     network.dead |= {(A1, B1), (A2, B1), (A1, B2), (A2, B2)}

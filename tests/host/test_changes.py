@@ -126,7 +126,7 @@ def test_where_very_many_prefixes_change_any_may_have() -> None:
 
 
 @pytest.mark.parametrize("kind", [NEW_NEIGHBOUR, DELETE_NEIGHBOUR])
-def test_one_neighbour_matters_and_others_do_not(kind: int) -> None:
+def test_of_neighbours_only_the_gateway_matters(kind: int) -> None:
     assert said(neighbour(kind, GATEWAY)).matters
     assert said(neighbour(kind, PEER)) == Changes()
 
@@ -139,7 +139,7 @@ def test_a_deleted_address_is_the_host_s_own_and_not_its_peer() -> None:
     assert said(deleted).unaddressed == {PEER}
 
 
-def test_everything_else_matters() -> None:
+def test_a_change_of_the_rules_matters() -> None:
     assert said(message(NEW_RULE, b"")) == Changes(True)
 
 
@@ -153,7 +153,7 @@ def test_truncated_messages_name_nothing() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_octets_are_read(octets: bytes) -> None:
+def test_any_octets_raise_nothing(octets: bytes) -> None:
     said(octets)
 
 
@@ -162,5 +162,5 @@ def test_any_octets_are_read(octets: bytes) -> None:
     st.binary(max_size=80),
     st.integers(0, 100),
 )
-def test_any_message_that_says_any_length_is_read(kind: int, body: bytes, octets: int) -> None:
+def test_a_message_of_any_stated_length_raises_nothing(kind: int, body: bytes, octets: int) -> None:
     said(HEADER.pack(octets, kind, 0, 0, 0) + body)

@@ -174,7 +174,7 @@ def test_the_target_of_a_symlink_may_change(path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_without_what_was_kept_off_leaves_the_other_resolvers(path: Path, again: bool) -> None:
+def test_off_without_the_saved_file_keeps_the_other_resolvers(path: Path, again: bool) -> None:
     turn_on(path, "::1")
     path.with_name("resolv.conf.before-noid").unlink()
     if again:
@@ -193,7 +193,7 @@ def test_what_cannot_be_undone_is_not_done(path: Path) -> None:
     assert path.read_text() == BEFORE
 
 
-def test_where_no_resolver_is_named_the_one_of_this_host_stays_behind_noid(path: Path) -> None:
+def test_a_file_without_a_resolver_means_the_local_one(path: Path) -> None:
     path.write_text("search example.org\n")  # man resolv.conf: the name server on the local machine
     assert turn_on(path, "::1")
     assert asked(path) == ["::1", "127.0.0.1"]
@@ -211,7 +211,7 @@ def test_root_is_not_told_to_be_root(path: Path, monkeypatch: pytest.MonkeyPatch
             raise denied
 
 
-def test_off_forgets_nothing_while_another_file_is_mounted_over_it(path: Path) -> None:
+def test_off_keeps_its_record_while_another_file_is_mounted_over_the_file(path: Path) -> None:
     other = path.with_name("other")
     other.write_text("nameserver 192.0.2.99\n")
     before = state(path)

@@ -265,7 +265,7 @@ def test_the_second_tells_its_sets_until_that_is_acknowledged(lab: Lab, alone: P
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_the_second_and_noid_leave_a_dead_provider(lab: Lab, alone: Program) -> None:
+def test_the_second_implementation_and_noid_leave_a_dead_provider(lab: Lab, alone: Program) -> None:
     talk(alone, every_ms=20, count=VERY_MANY)
     alone.expect("verified")
     verified(lab)

@@ -92,7 +92,7 @@ def test_data_that_is_rewritten_moves_noid_to_the_line_that_works(
     assert border.count(REWRITTEN) > before
 
 
-def test_what_may_not_be_rewritten_is_refused_where_its_line_is_dead(
+def test_a_packet_that_may_not_be_rewritten_is_refused_if_its_uplink_is_dead(
     lab: Lab, border: BorderDaemon
 ) -> None:
     with running(lab, "tests.interop.second", A1, f"{B1},{B2}") as second:

@@ -91,7 +91,9 @@ def test_an_initiator_finds_the_same(dns: Zones, said: tuple[str, ...], name: st
 
 
 @given(before=zones, after=zones, said=some(ADDRESSES))
-def test_a_later_inquiry_finds_the_same(before: Zones, after: Zones, said: tuple[str, ...]) -> None:
+def test_later_inquiries_of_both_implementations_find_the_same(
+    before: Zones, after: Zones, said: tuple[str, ...]
+) -> None:
     inquiry = Verification(parse_locator(AID), None)
     name, _, proven = noids(inquiry, before, list(said))
     later = bool(proven - {AID})

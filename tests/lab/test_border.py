@@ -384,7 +384,7 @@ def test_metrics_are_served_on_the_router(site: BorderLab) -> None:
     assert 0 < float(found) <= forwarded
 
 
-def test_taken_down_it_leaves_a_plain_router(site: BorderLab) -> None:
+def test_down_leaves_a_plain_router(site: BorderLab) -> None:
     site.process.end()
     assert json.loads(site.run("down", "--json", "--config", str(site.config)))["removed"]
     assert "nothing to remove" in site.run("down", "--config", str(site.config))

@@ -142,7 +142,7 @@ def rough(now_ns: int) -> int:
     return now_ns >> 30 & 0xFFFF
 
 
-def test_an_outbound_entry(structures: Structures) -> None:
+def test_an_outbound_entry_has_the_layout_of_the_programs(structures: Structures) -> None:
     entry = layout.outbound_entry(FLOW, 77, CODEPOINTS, CLOCK)
     assert structures.read("outbound", entry) == {
         "local_locator": LOCAL[2],

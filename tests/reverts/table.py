@@ -186,7 +186,7 @@ REVERTS = (
                 "context.peer_locator = pair[1]",
             ),
         ),
-        "born-cut",
+        "cut-from-start",
         "liveness",
     ),
     Revert(

@@ -147,7 +147,7 @@ def _order(peers: _Peers) -> list[int]:
 
 
 async def _verify(upstream: Upstream, number: int, *, silent: bool, as_responder: bool) -> float:
-    """Verifies one peer; seconds it took."""
+    """Verifies one peer; returns how long that took, in seconds."""
     began = time.perf_counter()
     if as_responder:
         verification = Verification(_locators(number, silent=silent)[0], None)

@@ -67,10 +67,10 @@ def answers_about(number: int) -> Answers:
 def host(number: int, chance: random.Random) -> Host:
     """An engine that knows its locators, and has a key pair, as one that has set up contexts."""
     options = HostOptions(codepoints=CODEPOINTS, birthday=number, reset_key=bytes(KEY_OCTETS))
-    born = Host(options, chance.randbytes)
-    born.handle(LocatorsChanged(locators_of(number)), 0)
-    born.inspection.prepare_keys()
-    return born
+    made = Host(options, chance.randbytes)
+    made.handle(LocatorsChanged(locators_of(number)), 0)
+    made.inspection.prepare_keys()
+    return made
 
 
 def first_packet(source: Locator, destination: Locator) -> bytes:

@@ -136,7 +136,7 @@ class SocketOwners:
             raise
 
     def close(self) -> None:
-        """Closes the way to the kernel."""
+        """Closes the netlink socket."""
         self._kernel.close()
 
     def of_client(self, protocol: int, server: Place, client: Place) -> int | None:

@@ -278,7 +278,7 @@ def _set_switches(node: str) -> None:
 
 
 def _add_links(lab: str, node: str, plan: Topology) -> None:
-    """The links whose left end is here; the right end is born where it belongs."""
+    """The links whose left end is here; the right end is created in its own namespace."""
     with IPRoute() as kernel:
         for link in plan.links:
             (left, interface), (right, right_interface) = link.left, link.right

@@ -21,7 +21,7 @@ class Uplink(NamedTuple):
         mtu: octets of IPv6 it carries.
         link: its link-layer address, 6 octets; zeros where it has none.
         flags: CUT_TCP, CUT_UDP and SUM, as far as it cannot do these; ETHERNET, SENDS, RECEIVES.
-        metrics: what routes by it say of the path, as its default route does; not for programs.
+        metrics: the route metrics (RTA_METRICS) of its default route, which routes by it copy.
     """
 
     ifindex: int

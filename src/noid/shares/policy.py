@@ -98,7 +98,7 @@ LARGEST_SHOWN = 3
 
 
 def largest(counts: Mapping[int, int]) -> dict[int, int]:
-    """The greatest of some counts."""
+    """The LARGEST_SHOWN greatest counts, by user, the greatest first."""
     found = sorted(counts.items(), key=lambda one: one[1], reverse=True)
     return dict(found[:LARGEST_SHOWN])
 

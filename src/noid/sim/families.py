@@ -85,8 +85,8 @@ def _in_order(number: int, order: list[int]) -> int:
     return sum((number >> 2 * at & 3) << 2 * index for index, at in enumerate(order))
 
 
-def _born(what: str, kinds: tuple[str, ...]) -> Family:
-    """From the beginning each pair of 2x2 works or has one of a few faults."""
+def _faulty_from_start(what: str, kinds: tuple[str, ...]) -> Family:
+    """Each pair of 2x2 works, or has one of a few faults, from the start."""
     pairs = list(itertools.product(range(2), range(2)))
     ways = 1 + len(kinds)
 
@@ -365,8 +365,8 @@ FAMILIES: dict[str, Family] = {
     "lost-close": _losses("a close", (Step(2_000, "pause", (IDLE_MS,)),), IDLE_MS + 25_000),
     "lost-recovery": _losses("a recovery", (Step(2_000, "reboot", (1, 1)),), 22_000),
     "lost-amnesia": _losses("a recovery without storage", (Step(2_000, "reboot", (1, 0)),), 30_000),
-    "born-cut": _of_cuts("every cut of the pairs of 2x2 locators from the beginning", "cut", 0),
-    "born-filtered": _born(
+    "cut-from-start": _of_cuts("every cut of the pairs of 2x2 locators from the start", "cut", 0),
+    "filtered-from-start": _faulty_from_start(
         "data, control messages or both are filtered between any locators of 2x2",
         ("filter", "filter-control", "filter+filter-control"),
     ),

@@ -282,12 +282,12 @@ class Outage:
         self.now_ns = until_ns
 
     def remark(self, name: str, text: str) -> None:
-        """No trace is kept."""
+        """Does nothing: this run keeps no trace."""
 
     # --- the network --------------------------------------------------------------------------
 
     def place(self, node: Node) -> None:
-        """Addresses stay where they are."""
+        """Does nothing: addresses do not move in this run."""
 
     def send(self, parcel: Parcel) -> None:
         """Carries a packet, unless it would pass the failed provider."""
