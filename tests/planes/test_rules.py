@@ -19,7 +19,7 @@ from noid.planes.rules import (
 )
 from noid.planes.steering import Steering, take_down
 from noid.planes.uplink import Uplink
-from tests.dns.conftest import ip
+from tests.namespaces import ip
 from tests.planes.test_steering import A1, A2, B1, ROW, SECTION, TABLE, on_a_host
 
 
