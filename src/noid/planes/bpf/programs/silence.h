@@ -332,7 +332,8 @@ static __always_inline void watch_proof(struct inbound *back, u32 label, u64 now
 /* A packet of a flow leaves.
  *
  * TCP segments with data are looked at one by one, since the last of them may be the last for long.
- * All others once in a tick: the clock costs more than a table.
+ * All others once in a tick: the clock costs more than a table. A stream of super-packets is answered
+ * many times in a tick, and nothing but that is looked for until the next.
  */
 static __always_inline void watch_silence(struct __sk_buff *packet, struct outbound *flow,
 					  const struct pair *aids, u8 protocol, u32 at)
@@ -361,19 +362,23 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 		count_unanswered(packet, flow, protocol);
 		return;
 	}
-	flow->tick = tick;
 	now = bpf_ktime_get_ns();
+	is_first = !flow->unanswered_ns;
+	if (is_first && (wants || is_probe(back, now))) {
+		back->answered = 0;
+		flow->unanswered_ns = now; /* first, as a timer that expires now arms itself anew */
+	}
+	if (!is_new_tick && flow->kept == tick && super_octets(packet)) {
+		flow->unanswered = MANY;
+		return;
+	}
+	flow->tick = tick;
 	flow->sent_ns = now;
 	if (back->owes)
 		back->owes = 0;
 	watch_proof(back, flow->local_label, now);
-	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
+	if (!flow->unanswered_ns)
 		return;
-	is_first = !flow->unanswered_ns;
-	if (is_first) {
-		back->answered = 0;
-		flow->unanswered_ns = now; /* first, as a timer that expires now arms itself anew */
-	}
 	if (protocol == TCP) {
 		keep(packet, flow, aids, at, now);
 		watch_super(packet, flow, back, at, now);

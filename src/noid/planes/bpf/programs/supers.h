@@ -17,11 +17,18 @@
 /* Whether super-packets of a flow are to be cut on the pair of locators in use. */
 static __always_inline int is_cut(const struct outbound *flow, const struct address *peer)
 {
-	u32 label = flow->local_label;
-	struct super_packet *last = bpf_map_lookup_elem(&super_packets, &label);
+	u32 label = flow->local_label, first = 0;
+	u64 *until = bpf_map_lookup_elem(&last_cut, &first), now;
+	struct super_packet *last;
 
-	return last && last->cut_until_ns && same(&last->locators.local, &flow->local_locator) &&
-	       same(&last->locators.peer, peer) && bpf_ktime_get_ns() < last->cut_until_ns;
+	if (!until || !*until)
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (now >= *until)
+		return 0;
+	last = bpf_map_lookup_elem(&super_packets, &label);
+	return last && same(&last->locators.local, &flow->local_locator) &&
+	       same(&last->locators.peer, peer) && now < last->cut_until_ns;
 }
 
 /* The start of a watched super-packet is sent again. Once the second in a row is lost though its
@@ -30,12 +37,17 @@ static __always_inline int is_cut(const struct outbound *flow, const struct addr
 static __always_inline void note_lost(struct super_packet *last, const struct inbound *back,
 				      u64 now)
 {
+	u32 first = 0;
+	u64 *until = bpf_map_lookup_elem(&last_cut, &first);
+
 	if (back->received_ns > last->sent_ns)
 		last->losses += 1;
-	if (last->losses < SUPERS_LOST)
+	if (!until || last->losses < SUPERS_LOST)
 		return;
 	last->losses = 0;
 	last->cut_until_ns = now + (CUT_TIME << (last->cuts & (2 * CUT_DOUBLED_MAX - 1)));
+	if (*until < last->cut_until_ns)
+		*until = last->cut_until_ns;
 	if (last->cuts < CUT_DOUBLED_MAX)
 		last->cuts += 1;
 	count(SUPERS_NOT_ARRIVED);

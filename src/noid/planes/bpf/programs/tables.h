@@ -98,6 +98,14 @@ struct {
 	__type(value, struct super_packet);
 } super_packets SEC(".maps");
 
+/* Until when the super-packets of any flow are cut; after that, no packet looks for its flow's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} last_cut SEC(".maps");
+
 /* What a new activity or segment is copied from: octets that are 0, too many for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
