@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import NamedTuple
 
-from noid.constants import SECOND
+from noid.constants import SECOND, UNANSWERED_MANY
 from noid.counters import KERNEL_COUNTERS, PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.planes.bpf import layout, libbpf
@@ -144,3 +144,15 @@ def test_another_pair_of_locators_is_not_concerned(kernel: Kernel) -> None:
     entry = watched(kernel).find(KEY)
     assert entry is not None
     assert Watched(*SUPER_PACKET.unpack(entry)).cut_until_ns == 0
+
+
+def test_each_that_leaves_after_an_answer_is_unanswered_since_then(kernel: Kernel) -> None:
+    """Also the last of many in a tick: no packet may follow it for long."""
+    kernel.given()
+    for number in range(100):
+        kernel.hears(unasked=False)
+        before_ns = time.monotonic_ns()
+        kernel.programs.try_out("host_egress", FRAME + segment(sequence=number), WHOLE)
+        clock = kernel.clock()
+        assert before_ns <= clock.unanswered_ns <= time.monotonic_ns()
+        assert clock.unanswered >= UNANSWERED_MANY
