@@ -167,6 +167,7 @@ def test_the_name_server_knows_the_hosts(
 def test_the_programs_of_a_host_resolve_and_download(plain_lab: Lab) -> None:
     resolved = plain_lab.run("a", ["getent", "ahostsv6", "plain.example"])
     assert resolved.stdout.split()[0] == topology.PLAIN_ADDRESS
+    plain_lab.serve_content()
     url = "http://b.example/file.bin"
     head = plain_lab.run("a", ["curl", "--silent", "--show-error", "--head", url])
     assert f"Content-Length: {plain_lab.description.content_octets}" in head.stdout, head.stderr

@@ -138,6 +138,7 @@ def upgrade_during_a_download(
 @contextmanager
 def download(machine: Machine[Lab]) -> Iterator[tuple[Download, Path]]:
     """A long download of host a, and the file of the waits for a processor."""
+    machine.lab.serve_content()
     os.truncate(machine.lab.directory / "web" / "content" / CONTENT_NAME, DOWNLOAD_OCTETS)
     with tempfile.NamedTemporaryFile() as waits, Download(machine.lab, "a", "b.example") as curl:
         sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=waits)

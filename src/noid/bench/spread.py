@@ -132,6 +132,7 @@ def _is_used(lab: Lab, uplink: str) -> bool:
 
 def _download(lab: Lab, count: int, seconds: int) -> tuple[float, dict[str, int]]:
     """The rate of many downloads in Mbit/s, and how many started at each locator."""
+    lab.serve_content()
     words = [sys.executable, "-m", "noid.bench.downloads", "--name", "b.example"]
     words += ["--path", f"/{CONTENT_NAME}", "--count", str(count)]
     process = lab.spawn(CLIENT, words)

@@ -89,10 +89,10 @@ def _build(arguments: argparse.Namespace) -> None:
     lab = Lab.up(
         arguments.name, plane=arguments.plane, variant=arguments.variant, sites=arguments.sites
     )
-    if arguments.sites is None or lab.plane == "none":
-        return
     try:
-        start_borders(lab)
+        lab.serve_content()  # other commands may download it
+        if arguments.sites is not None and lab.plane != "none":
+            start_borders(lab)
     except BaseException:
         lab.down()
         raise

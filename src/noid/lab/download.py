@@ -44,6 +44,7 @@ class Download:
     """
 
     def __init__(self, lab: Lab, host: str, url_host: str) -> None:
+        lab.serve_content()
         self.arrivals: list[Arrival] = []
         self.octets = 0
         self.started_ns = time.monotonic_ns()
