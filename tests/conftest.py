@@ -3,6 +3,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -46,6 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = [Path(__file__).parent / one for one in LONG]
     rank = cache(lambda path: [not path.is_relative_to(place) for place in long])
     items.sort(key=lambda item: rank(item.path))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Lets daemons of labs be forks, but for tests that are alone, such as to measure time."""
+    if _is_worker(session.config) and "noid.lab.processes" in sys.modules:
+        from tests.forked import fork_daemons
+
+        fork_daemons()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

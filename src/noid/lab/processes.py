@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final, Protocol
 
 import msgspec
 
@@ -50,18 +50,37 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     start_ticks: int
 
 
+class Handle(Protocol):
+    """What is used of ``subprocess.Popen``."""
+
+    pid: int
+    returncode: int | Any
+
+    def poll(self) -> int | None:
+        """See ``subprocess.Popen``."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """See ``subprocess.Popen``."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """See ``subprocess.Popen``."""
+
+    def kill(self) -> None:
+        """See ``subprocess.Popen``."""
+
+
 @dataclass(slots=True)
 class Process:
     """A program the lab has started.
 
     Attributes:
         record: who it is.
-        popen: the handle of Python, whose child it is.
+        popen: the handle of Python.
         log_path: where its output goes.
     """
 
     record: Record
-    popen: subprocess.Popen[bytes]
+    popen: Handle
     log_path: Path
 
     @property
@@ -84,6 +103,28 @@ class Process:
         return self.popen.wait()
 
 
+def program(
+    arguments: Sequence[str], log: IO[bytes], environment: Mapping[str, str] | None
+) -> Handle:
+    """Starts a program in a session of its own, with its output in a file.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+    )
+
+
+launch = program
+"""How programs are started; tests that start many daemons set another function here."""
+
+
 def start(
     arguments: Sequence[str],
     *,
@@ -100,14 +141,7 @@ def start(
     """
     try:
         with log_path.open("ab") as log:
-            popen = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=environment,
-            )
+            popen = launch(arguments, log, environment)
     except OSError as error:
         raise PlatformError(
             f"start {arguments[0]}", error.errno or 0, str(error.strerror)
