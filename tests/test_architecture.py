@@ -33,7 +33,7 @@ def room(imports: str = "", *, pure: bool = False) -> Room:
     return Room(pure, frozenset(imports.split()))
 
 
-COMMON = {"constants", "counters", "errors", "locators", "text"}
+COMMON = {"constants", "counters", "errors", "identifiers", "locators", "text"}
 """Modules that every room may import. All are pure."""
 
 ROOMS = {

@@ -24,6 +24,7 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.engine.records import ContextRecord
 from noid.flows.events import OneWayDataSeen
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.roles.keeping import RENEWED_S, KeptContexts
 from noid.state.contexts import ContextStore
@@ -102,18 +103,18 @@ def stored(
             store, lambda label: replace(memory(label), local_label=label), renewed_s=renewed_s
         )
         use(kept)
-        while len(store.page(0, len(LABELS))) < len(LABELS):
+        while len(store.page(NO_LABEL, len(LABELS))) < len(LABELS):
             await asyncio.sleep(0.01)
 
     store = ContextStore(directory)
     asyncio.run(play())
-    return [one.peer_aid for _, one in store.page(0, 2 * len(LABELS)) if one is not None]
+    return [one.peer_aid for _, one in store.page(NO_LABEL, 2 * len(LABELS)) if one is not None]
 
 
 def test_new_nonces_are_stored_before_long(tmp_path: Path) -> None:
     def use(kept: KeptContexts) -> None:
         for label in LABELS:
-            kept.renewed(label)
+            kept.renewed(Label(label))
 
     assert len(stored(tmp_path, use, renewed_s=0.01)) == len(LABELS)
 
@@ -121,7 +122,7 @@ def test_new_nonces_are_stored_before_long(tmp_path: Path) -> None:
 def test_they_are_stored_at_once_when_the_daemon_ends(tmp_path: Path) -> None:
     def use(kept: KeptContexts) -> None:
         for label in LABELS:
-            kept.renewed(label)
+            kept.renewed(Label(label))
         kept.close()
 
     assert len(stored(tmp_path, use)) == len(LABELS)

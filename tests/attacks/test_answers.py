@@ -14,6 +14,7 @@ from noid.constants import CC_AMPLIFICATION_MAX
 from noid.engine.events import DeliverToUlp, Output, SendControl
 from noid.engine.unknown import OPTIONS_OCTETS
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import FIXED_OCTETS, Code, ControlMessage, Piggyback, encode_packet
@@ -58,7 +59,7 @@ def sent(outputs: list[Output]) -> list[bytes]:
 
 def data(source: Locator, octets: int) -> bytes:
     header = ipv6.Header(
-        source=source, destination=B1, next_header=224, payload_octets=octets, flow_label=7
+        source=source, destination=B1, next_header=224, payload_octets=octets, flow_label=Label(7)
     )
     return header.encode() + bytes(octets)
 

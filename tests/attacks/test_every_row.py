@@ -21,6 +21,7 @@ from noid.engine.events import AnswerArrived, AskDns, PeerResolved
 from noid.engine.quarantine import Quarantine
 from noid.flows.events import UlpPacketSeen, UnknownPeerSeen
 from noid.flows.software import SoftwareDatapath
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.resolver.budget import Budget
 from noid.resolver.turns import PEERS, Turns
@@ -181,8 +182,8 @@ def quarantine() -> Contest:
     labels = Quarantine(LIMIT)
     numbers = itertools.count(1)
 
-    def put(site: int) -> int:
-        label = next(numbers)
+    def put(site: int) -> Label:
+        label = Label(next(numbers))
         labels.put(label, SECOND, b"", Locator(site.to_bytes(6) + bytes(10)))
         return label
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.identifiers import Label
 from noid.wire import ipv6
 from noid.wire.slots import escape_header
 from tests.differential.packets import CONTROL, DESTINATION, LABELS, OWN, PEERS, ROUTING, Frame
@@ -77,7 +78,7 @@ CASES: dict[str, tuple[int, int, bytes, str]] = {
 }
 
 
-def packet(label: int, next_header: int, body: bytes) -> bytes:
+def packet(label: Label, next_header: int, body: bytes) -> bytes:
     return (
         ipv6.Header(
             source=PEERS[0],
@@ -96,7 +97,7 @@ def test_every_plane_gives_the_verdict_of_the_page(tmp_path: Path) -> None:
         stage = Stage(tmp_path, has_stack=True)
         try:
             for name, (label, next_header, body, outcome) in CASES.items():
-                frame = Frame(packet(label, next_header, body))
+                frame = Frame(packet(Label(label), next_header, body))
                 assert stage.law.play(frame).outcome == outcome, name
                 assert not stage.differences(frame), name
             for octets in range(41, 48):

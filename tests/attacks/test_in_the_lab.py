@@ -19,6 +19,7 @@ from typing import Any, Self
 import pytest
 
 from noid.constants import Codepoints
+from noid.identifiers import Label
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
@@ -169,7 +170,7 @@ def plainly(one: ControlMessage, source: Locator = B1) -> bytes:
 def conf_as_data(known: Known) -> bytes:
     conf = message(
         Code.CONF,
-        context=ContextOption(sender_label=known.b, receiver_label=known.a),
+        context=ContextOption(sender_label=Label(known.b), receiver_label=Label(known.a)),
         tokens=Tokens(sender=1, receiver=1),
         key=STRANGER.public,
     )
@@ -178,7 +179,7 @@ def conf_as_data(known: Known) -> bytes:
     return first.to_bytes(4, "big") + packet[4:]
 
 
-def init(label: int, source: Locator, **said: object) -> bytes:
+def init(label: Label, source: Locator, **said: object) -> bytes:
     labels = ContextOption(sender_label=label)
     tokens = Tokens(sender=secrets.randbits(64))
     return plainly(
@@ -187,25 +188,25 @@ def init(label: int, source: Locator, **said: object) -> bytes:
 
 
 def init_with_a_new_label(known: Known) -> bytes:
-    return init(secrets.randbelow(0xFFFFF) + 1, B2)
+    return init(Label(secrets.randbelow(0xFFFFF) + 1), B2)
 
 
 def init_with_the_known_label(known: Known) -> bytes:
-    return init(known.b, B1)
+    return init(Label(known.b), B1)
 
 
 def piggybacked(known: Known) -> bytes:
     datagram = spoofed_datagram(B1, A1, (PORT, PORT), b"forged by the attacker")
-    return init(5, B1, piggyback=Piggyback(ipv6.UDP, datagram[ipv6.HEADER_OCTETS :]))
+    return init(Label(5), B1, piggyback=Piggyback(ipv6.UDP, datagram[ipv6.HEADER_OCTETS :]))
 
 
 def request(known: Known) -> bytes:
-    labels = ContextOption(sender_label=known.b, receiver_label=known.a)
+    labels = ContextOption(sender_label=Label(known.b), receiver_label=Label(known.a))
     return plainly(message(Code.UR, context=labels), secrets.choice((B1, B2)))
 
 
 def close(known: Known) -> bytes:
-    labels = ContextOption(sender_label=known.b, receiver_label=known.a)
+    labels = ContextOption(sender_label=Label(known.b), receiver_label=Label(known.a))
     return plainly(message(Code.CLOSE, context=labels))
 
 
@@ -216,7 +217,7 @@ def of_ours(known: Known) -> bytes:
         destination=B1,
         next_header=CODEPOINTS.rewritable_first + 1,
         payload_octets=40,
-        flow_label=known.b,
+        flow_label=Label(known.b),
     )
     return header.encode() + bytes(40)
 
@@ -227,7 +228,7 @@ def unknown_context(known: Known) -> bytes:
         nonce=secrets.randbits(63),
         sender_aid=Locator(bytes(16)),
         receiver_aid=Locator(bytes(16)),
-        context=ContextOption(receiver_label=known.b, sender_birthday=secrets.randbits(32)),
+        context=ContextOption(receiver_label=Label(known.b), sender_birthday=secrets.randbits(32)),
         reset_token=secrets.token_bytes(HASH_OCTETS),
         piggyback=Piggyback(ipv6.IPV6, of_ours(known)),
     )
@@ -246,13 +247,13 @@ def parameter_problem(known: Known) -> bytes:
 
 def stranger_of_a_64(known: Known) -> bytes:
     source = Locator(bytes.fromhex("20010db840000000") + secrets.token_bytes(8))
-    return init(secrets.randbelow(0xFFFFF) + 1, source, sender_aid=source)
+    return init(Label(secrets.randbelow(0xFFFFF) + 1), source, sender_aid=source)
 
 
 def stranger_on_the_link(known: Known) -> bytes:
     """In the name of a host next to the victim, whose link-layer address it has to ask for."""
     source = Locator(A1[:8] + secrets.token_bytes(8))
-    return init(secrets.randbelow(0xFFFFF) + 1, source, sender_aid=source)
+    return init(Label(secrets.randbelow(0xFFFFF) + 1), source, sender_aid=source)
 
 
 ATTACKS: tuple[tuple[Callable[[Known], bytes], int], ...] = (
@@ -339,7 +340,7 @@ def on_a_strangers_init(source: Locator, payload: bytes) -> bytes:
     datagram = spoofed_datagram(source, A1, (PORT, GUARDED_PORT), payload)
     rider = Piggyback(ipv6.UDP, datagram[ipv6.HEADER_OCTETS :])
     label = secrets.randbelow(0xFFFFF) + 1
-    return init(label, source, sender_aid=source, piggyback=rider)
+    return init(Label(label), source, sender_aid=source, piggyback=rider)
 
 
 def strangers() -> Iterator[Locator]:

@@ -11,6 +11,7 @@ import pytest
 from noid.constants import SECOND
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -36,7 +37,7 @@ def _ours(programs: Programs) -> None:
     own(programs, OURS)
 
 
-def packet(site: int, next_header: int, label: int, *, options: bool = False) -> bytes:
+def packet(site: int, next_header: int, label: Label, *, options: bool = False) -> bytes:
     """An M6 packet of a host of a site."""
     source = Locator(site.to_bytes(6, "big") + bytes(9) + b"\x01")
     payload = (bytes((next_header,)) + bytes(7)) * options + bytes(40)
@@ -65,7 +66,7 @@ def handed_over(programs: Programs, one: bytes, count: int) -> int:
     ],
 )
 def test_one_48_gets_an_eighth_and_another_is_heard(
-    programs: Programs, next_header: int, label: int, options: bool, limit: int
+    programs: Programs, next_header: int, label: Label, options: bool, limit: int
 ) -> None:
     flood = packet(EVIL, next_header, label, options=options)
     share = limit // SHARES
@@ -122,7 +123,7 @@ REPORTS_PER_SECOND = 1_000
 FIRST_SLOT = 224
 
 
-def flow_of(site: int, label: int) -> Flow:
+def flow_of(site: int, label: Label) -> Flow:
     """The flow of a peer with two locators of its site."""
     peers = [
         Locator(site.to_bytes(6, "big") + bytes(6) + label.to_bytes(4)) for label in (label, 0)
@@ -157,7 +158,7 @@ ESCAPES_PER_SECOND = 65_536
 
 
 def test_one_48_gets_an_eighth_of_what_the_daemon_restores(programs: Programs) -> None:
-    evil, good = flow_of(EVIL, 1), flow_of(GOOD, 2)
+    evil, good = flow_of(EVIL, Label(1)), flow_of(GOOD, Label(2))
     for flow in (evil, good):
         install(programs, flow)
     next_header = FIRST_SLOT + slots.SLOT_ESCAPE
@@ -197,7 +198,10 @@ def in_one_second(act: Callable[[], None], prepare: Callable[[], None] = lambda:
 def test_peers_of_one_site_hide_nothing_of_another(tmp_path: Path, kind: layout.ReportKind) -> None:
     """Without keepalives, a peer that only sends would leave a pair that works [D42, D46]."""
     count = REPORTS_PER_SECOND + 100
-    flows = [*(flow_of(EVIL, label) for label in range(1, count)), flow_of(GOOD, count)]
+    flows = [
+        *(flow_of(EVIL, Label(label)) for label in range(1, count)),
+        flow_of(GOOD, Label(count)),
+    ]
     with loaded(tmp_path, room=2 * count) as programs:
         own(programs, OURS)
         labels: list[bytes] = []
@@ -220,4 +224,4 @@ def test_peers_of_one_site_hide_nothing_of_another(tmp_path: Path, kind: layout.
         in_one_second(flood, prepare)
         ring.close()
     assert len(labels) > REPORTS_PER_SECOND // 2, "a site has what others do not need"
-    assert layout.label_key(count) in labels
+    assert layout.label_key(Label(count)) in labels

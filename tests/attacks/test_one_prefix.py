@@ -29,6 +29,7 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.shares.policy import CHECKS, INQUIRIES, SHARES, site_of
 from noid.wire import ipv6
@@ -63,7 +64,7 @@ class Victim:
         return self.host.handle(ControlMessageReceived(source, B1, False, octets), self.now_ns)
 
     def meet(
-        self, site: int, *, aid: Locator | None = None, more: int = 0, label: int = 0
+        self, site: int, *, aid: Locator | None = None, more: int = 0, label: Label = NO_LABEL
     ) -> list[Output]:
         """A host of a site begins a context.
 
@@ -78,7 +79,7 @@ class Victim:
         """
         self.now_ns += 10 * MILLISECOND
         source = self.peer_of(site)
-        label = label or self.chance.randrange(1, 1 << 20)
+        label = Label(label or self.chance.randrange(1, 1 << 20))
         token = self.chance.getrandbits(64)
         named = (aid or source, *(self.peer_of(site) for _ in range(more)))
         locators = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in named)
@@ -155,10 +156,10 @@ def test_one_48_has_an_eighth_of_the_contexts_while_a_thousand_are_served() -> N
 def test_few_peers_can_share_one_label_so_that_an_error_about_it_costs_little() -> None:
     victim = Victim()
     for _ in range(2 * ALIKE_MAX):
-        victim.meet(EVIL, label=5)
-    assert len(victim.host.inspection.by_peer_label[5]) == ALIKE_MAX
+        victim.meet(EVIL, label=Label(5))
+    assert len(victim.host.inspection.by_peer_label[Label(5)]) == ALIKE_MAX
     assert victim.drops(Drop.LABEL_OF_TOO_MANY_PEERS) == ALIKE_MAX
-    assert Code.CONF in codes(victim.meet(EVIL, label=6))
+    assert Code.CONF in codes(victim.meet(EVIL, label=Label(6)))
 
 
 def test_many_48s_of_one_32_get_an_eighth_together() -> None:

@@ -11,6 +11,7 @@ import pytest
 from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_RATE_PER_SECOND, SECOND
 from noid.engine.events import SendControl
 from noid.flows.software import Effect
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.shares.policy import ERRORS, REGION_SHIFT, SHARES, site_of
 from noid.shares.rates import Rate
@@ -22,7 +23,7 @@ from tests.engine.network import A1, B1, CODEPOINTS, X1, Network, established
 Ask = Callable[[Network, int], None]
 
 
-def data(network: Network, label: int) -> None:
+def data(network: Network, label: Label) -> None:
     """An empty data packet with a label, from the stranger's own address."""
     for slot in (0, 1, 6, 7):
         header = ipv6.Header(
@@ -36,7 +37,7 @@ def data(network: Network, label: int) -> None:
         network.run(SECOND)
 
 
-def control(network: Network, label: int, code: Code, source: Locator) -> None:
+def control(network: Network, label: Label, code: Code, source: Locator) -> None:
     """A message about a label, whose authentication is invented."""
     sets = code is Code.UR
     message = ControlMessage(
@@ -44,7 +45,7 @@ def control(network: Network, label: int, code: Code, source: Locator) -> None:
         nonce=1 << 40,
         sender_aid=B1,
         receiver_aid=A1,
-        context=ContextOption(sender_label=0x4711, receiver_label=label),
+        context=ContextOption(sender_label=Label(0x4711), receiver_label=label),
         sender_locators=(LocatorEntry(B1, LocatorFlag.LOCAL),) if sets else (),
         receiver_locators=(LocatorEntry(A1, LocatorFlag.REMOTE),) if sets else (),
         authentication=bytes(HASH_OCTETS),
@@ -53,7 +54,7 @@ def control(network: Network, label: int, code: Code, source: Locator) -> None:
     network.run(SECOND)
 
 
-def answers(network: Network, ask: Ask, label: int) -> list[bytes]:
+def answers(network: Network, ask: Ask, label: Label) -> list[bytes]:
     """What a sends to the stranger, with what differs from answer to answer as zeros."""
     network.a.outputs.clear()
     ask(network, label)
@@ -66,11 +67,11 @@ def answers(network: Network, ask: Ask, label: int) -> list[bytes]:
     return answered
 
 
-def alike(message: ControlMessage, label: int) -> bytes:
+def alike(message: ControlMessage, label: Label) -> bytes:
     labels = message.context
     labels = labels._replace(
-        sender_label=0 if labels.sender_label == label else labels.sender_label,
-        receiver_label=0 if labels.receiver_label == label else labels.receiver_label,
+        sender_label=Label(0 if labels.sender_label == label else labels.sender_label),
+        receiver_label=Label(0 if labels.receiver_label == label else labels.receiver_label),
     )
     message = dataclasses.replace(message, nonce=0, context=labels, piggyback=None)
     return dataclasses.replace(message, reset_token=bytes(len(message.reset_token))).encode(200)
@@ -92,7 +93,7 @@ def test_a_label_in_use_is_answered_as_any_other(ask: Ask) -> None:
     network.run(SECOND)
     used = network.a.context.local_label
     known = answers(network, ask, used)
-    unknown = answers(network, ask, used % FLOW_LABEL_MASK + 1)
+    unknown = answers(network, ask, Label(used % FLOW_LABEL_MASK + 1))
     assert known == unknown
     assert network.a.context.local_label == used
     assert network.a.context.is_settled
@@ -108,7 +109,7 @@ def test_all_labels_take_a_day_to_ask_for() -> None:
             destination=A1,
             next_header=CODEPOINTS.fixed_first,
             payload_octets=0,
-            flow_label=label,
+            flow_label=Label(label),
         )
         asked += network.a.datapath.from_network(header.encode(), network.now_ns)
     network.follow(network.a, asked)

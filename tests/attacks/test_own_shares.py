@@ -18,6 +18,7 @@ from noid.flows.clock import FlowClock
 from noid.flows.events import ControlMessageReceived
 from noid.flows.flow import Flow
 from noid.flows.software import SoftwareDatapath
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -37,8 +38,8 @@ ETHERNET = bytes(12) + b"\x86\xdd"
 ONE = Flow(
     local_aid=A1,
     peer_aid=B1,
-    local_label=7,
-    peer_label=8,
+    local_label=Label(7),
+    peer_label=Label(8),
     local_locator=A1,
     peer_locator=B1,
     local_locators=frozenset({A1, A2}),
@@ -49,11 +50,11 @@ ONE = Flow(
     silence_ns=SECOND,
 )
 MANY = frozenset(Locator(B2[:15] + bytes((number,))) for number in range(16, 26))
-LARGE = replace(ONE, local_label=10, peer_locators=ONE.peer_locators | MANY)
+LARGE = replace(ONE, local_label=Label(10), peer_locators=ONE.peer_locators | MANY)
 NEIGHBOUR = Locator(B1[:15] + b"\x99")
 OTHER = replace(
     ONE,
-    local_label=9,
+    local_label=Label(9),
     peer_aid=NEIGHBOUR,
     peer_locator=NEIGHBOUR,
     peer_locators=frozenset({NEIGHBOUR}),
@@ -68,7 +69,7 @@ def init(source: Locator, destination: Locator = A1, *, in_slot: bool = False) -
         nonce=1,
         sender_aid=source,
         receiver_aid=destination,
-        context=ContextOption(sender_label=5),
+        context=ContextOption(sender_label=Label(5)),
         tokens=Tokens(sender=1),
         key=STRANGER.public,
         sender_locators=(LocatorEntry(source, LocatorFlag.LOCAL),),
@@ -211,7 +212,7 @@ def test_a_context_has_a_share_besides_strangers_and_other_contexts(
 @pytest.mark.parametrize(
     ("flow", "source"),
     [
-        pytest.param(replace(ONE, local_label=11), B1, id="another label"),
+        pytest.param(replace(ONE, local_label=Label(11)), B1, id="another label"),
         pytest.param(replace(ONE, peer_aid=B2), B1, id="another AID"),
         pytest.param(ONE, NEIGHBOUR, id="a locator that the peer does not have"),
     ],

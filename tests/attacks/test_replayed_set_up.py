@@ -12,12 +12,13 @@ from noid.engine.events import TimePassed
 from noid.engine.quarantine import Quarantine
 from noid.engine.secrets import Side
 from noid.engine.state import State
+from noid.identifiers import Label
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
 from tests.engine.network import A1, B1, Network, Station, begun, packet, state_of
 
 GAP = 20 * MILLISECOND
-PEER = Side(A1, 5, 6, bytes(32))
+PEER = Side(A1, Label(5), 6, bytes(32))
 
 
 def seen(network: Network, code: Code) -> bytes:

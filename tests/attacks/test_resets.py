@@ -14,6 +14,7 @@ from typing import Self
 
 import pytest
 
+from noid.identifiers import NO_LABEL, Label
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
@@ -87,7 +88,7 @@ def _bound(lab: Lab, host: str, port: int) -> socket.socket:
 
 
 def reset(
-    connection: Connection, ends: tuple[Locator, Locator], label: int, *, ahead: int = 0
+    connection: Connection, ends: tuple[Locator, Locator], label: Label, *, ahead: int = 0
 ) -> bytes:
     """A reset in the name of b, as data with a label; plain with label 0.
 
@@ -112,17 +113,17 @@ def reset(
 
 PAIRS = ((B1, A1), (B2, A1), (B1, A2), (B2, A2))
 FORGED: dict[str, Callable[[Connection, int], bytes]] = {
-    "from a stranger": lambda one, label: reset(one, (X, A1), label),
+    "from a stranger": lambda one, label: reset(one, (X, A1), Label(label)),
     "with a guessed label": lambda one, label: reset(
-        one, secrets.choice(PAIRS), (label + 1 + secrets.randbelow(LABELS - 2)) % LABELS or 1
+        one, secrets.choice(PAIRS), Label((label + 1 + secrets.randbelow(LABELS - 2)) % LABELS or 1)
     ),
     "with a guessed sequence number": lambda one, label: reset(
-        one, secrets.choice(PAIRS), label, ahead=IN_THE_WINDOW
+        one, secrets.choice(PAIRS), Label(label), ahead=IN_THE_WINDOW
     ),
     "plain, with a guessed sequence number": lambda one, _: reset(
-        one, (B1, A1), 0, ahead=IN_THE_WINDOW
+        one, (B1, A1), NO_LABEL, ahead=IN_THE_WINDOW
     ),
-    "plain, between other locators": lambda one, _: reset(one, (B2, A2), 0),
+    "plain, between other locators": lambda one, _: reset(one, (B2, A2), NO_LABEL),
 }
 
 

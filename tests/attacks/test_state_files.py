@@ -21,6 +21,7 @@ from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
+from noid.identifiers import Label
 from noid.lab.waiting import wait_for
 from noid.planes.bpf import layout
 from noid.state.contexts import decoded, files_of
@@ -69,10 +70,10 @@ def odd_rows(chance: random.Random) -> Iterator[ContextRecord]:
     names = [field.name for field in fields(ContextRecord)]
     for _ in range(ROWS):
         changes: dict[str, Any] = {
-            name: changed(chance, getattr(memory(1), name))
+            name: changed(chance, getattr(memory(Label(1)), name))
             for name in chance.sample(names, chance.choice((1, 1, 2, 3)))
         }
-        found = decoded(1, msgspec.msgpack.encode(replace(memory(1), **changes)))
+        found = decoded(Label(1), msgspec.msgpack.encode(replace(memory(Label(1)), **changes)))
         if found is not None:
             yield found
 

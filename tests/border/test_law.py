@@ -24,6 +24,7 @@ from noid.flows.border import (
     departing,
     leaving,
 )
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message, encode_packet
@@ -60,7 +61,7 @@ def packet(
         destination=destination,
         next_header=number,
         payload_octets=len(body),
-        flow_label=0x12345,
+        flow_label=Label(0x12345),
     )
     return header.encode() + body
 

@@ -15,6 +15,7 @@ from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.packet import Raw
 
+from noid.identifiers import Label
 from noid.locators import Locator, format_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
@@ -77,7 +78,7 @@ def octets(fields: dict[str, Any], name: str) -> list[bytes]:
 
 
 def slot_packet(
-    source: Locator, destination: Locator, slot: int, payload: bytes, *, label: int
+    source: Locator, destination: Locator, slot: int, payload: bytes, *, label: Label
 ) -> bytes:
     number = next_header_of(slot, CODEPOINTS, rewritable=True)
     head = struct.pack(">IHBB", 6 << 28 | label, len(payload), number, 64)
@@ -171,7 +172,7 @@ def test_a_source_that_a_border_has_rewritten_is_noted(tmp_path: Path) -> None:
 
 def test_data_of_an_unknown_context_is_shown_as_its_protocol(tmp_path: Path) -> None:
     segment = bytes(IPv6() / TCP(sport=1234, dport=80))[40:]
-    (one,) = dissect(tmp_path / "data.pcap", [slot_packet(A1, B1, 0, segment, label=77)])
+    (one,) = dissect(tmp_path / "data.pcap", [slot_packet(A1, B1, 0, segment, label=Label(77))])
     assert one["tcp.srcport"] == ["1234"]
     assert "m6.source_aid" not in one
     assert "m6.unknown_context" in one["names"]

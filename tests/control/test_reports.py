@@ -47,6 +47,7 @@ from noid.engine.events import (
     WidenPath,
 )
 from noid.engine.state import State
+from noid.identifiers import Label
 from noid.shares.policy import POLICY, Standing
 from noid.text import line_of
 from tests.engine.network import A1, A2, B1, B2, established
@@ -147,14 +148,14 @@ ORDERS: list[Output] = [
     WatchPeer(B1),
     UnwatchPeer(B1),
     InstallFlow(established().a.context.flow()),
-    RemoveFlow(1),
-    SendAgain(1, b""),
-    CheckData(1, 2, 3),
-    CheckIdle(1),
-    NoteHeard(1),
-    RememberLater(1),
-    PairMeasured(1, (A1, B1), 1),
-    PeerDoubts(1),
+    RemoveFlow(Label(1)),
+    SendAgain(Label(1), b""),
+    CheckData(Label(1), 2, 3),
+    CheckIdle(Label(1)),
+    NoteHeard(Label(1)),
+    RememberLater(Label(1)),
+    PairMeasured(Label(1), (A1, B1), 1),
+    PeerDoubts(Label(1)),
     WidenPath(A1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]

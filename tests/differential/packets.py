@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from noid.constants import Codepoints
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import ipv6
 
@@ -66,8 +67,8 @@ def flows() -> list[Flow]:
     ordinary = Flow(
         local_aid=OWN[0],
         peer_aid=PEERS[0],
-        local_label=0x11111,
-        peer_label=0x22222,
+        local_label=Label(0x11111),
+        peer_label=Label(0x22222),
         local_locator=OWN[0],
         peer_locator=PEERS[0],
         local_locators=frozenset(OWN[:2]),
@@ -81,13 +82,13 @@ def flows() -> list[Flow]:
         ordinary,
         peer_aid=PEERS[1],
         peer_locator=PEERS[1],
-        local_label=0x33333,
+        local_label=Label(0x33333),
         local_locators=frozenset(OWN),
         peer_locators=frozenset(PEERS),
         verified_locators=frozenset(PEERS),
     )
-    holding = replace(ordinary, local_label=0x44444, transmits=False, aside=True, holds=True)
-    aside = replace(ordinary, local_label=0x55555, transmits=False, aside=True)
+    holding = replace(ordinary, local_label=Label(0x44444), transmits=False, aside=True, holds=True)
+    aside = replace(ordinary, local_label=Label(0x55555), transmits=False, aside=True)
     return [ordinary, many, holding, aside]
 
 

@@ -17,6 +17,7 @@ from noid.config import Plane
 from noid.flows.clock import FlowClock
 from noid.flows.rewrite import Rewriter
 from noid.flows.verdict import Outcome, Verdict, arrival_of, judge
+from noid.identifiers import Label
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -147,7 +148,7 @@ class Second:
 
     def __init__(self) -> None:
         self.own = {format_locator(one) for one in OWN}
-        self.contexts = {
+        self.contexts: dict[int, Known] = {
             flow.local_label: Known(
                 own=set(map(format_locator, flow.local_locators)),
                 peers=set(map(format_locator, flow.peer_locators)),
@@ -194,7 +195,7 @@ class Stack:
             destination=OWN[0],
             next_header=self.sentinels[1],
             payload_octets=0,
-            flow_label=SENTINEL_LABEL,
+            flow_label=Label(SENTINEL_LABEL),
         )
         self.sentinel = ETHERNET + header.encode()
 

@@ -29,6 +29,7 @@ from noid.engine.peers import hold_unable
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import next_nonce, request
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, SourceMoved
+from noid.identifiers import Label
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag
@@ -56,12 +57,12 @@ from tests.engine.test_refusals import closing, sent, unanswered
 def test_a_label_is_in_quarantine_for_just_as_long_as_close_takes() -> None:
     host = core()
     host.now_ns = SECOND
-    host.quarantine.put(1, host.now_ns, b"", None)
+    host.quarantine.put(Label(1), host.now_ns, b"", None)
     host.now_ns += CLOSE_TIME - 1
-    host.quarantine.put(2, host.now_ns, b"", None)
+    host.quarantine.put(Label(2), host.now_ns, b"", None)
     assert list(host.quarantine) == [1, 2]
     host.now_ns += 1
-    host.quarantine.put(3, host.now_ns, b"", None)
+    host.quarantine.put(Label(3), host.now_ns, b"", None)
     assert list(host.quarantine) == [2, 3]
 
 
@@ -119,9 +120,9 @@ def test_an_unable_peer_is_not_watched_when_the_resolver_tells_of_it_again() -> 
 
 def test_what_is_proven_is_no_longer_counted_as_provisional() -> None:
     network = Network()
-    send(network, ccr_from(network, A2, label=1), A2)
+    send(network, ccr_from(network, A2, label=Label(1)), A2)
     network.dns_works = False
-    send(network, ccr_from(network, X1, label=2), X1)
+    send(network, ccr_from(network, X1, label=Label(2)), X1)
     assert network.b.host.core.provisional.count == 2
     proven, other = network.b.host.contexts
     lifecycle.prove(network.b.host.core, proven)
@@ -150,7 +151,7 @@ def test_a_uc_quotes_an_update_as_it_came(in_slot: bool, next_header: int) -> No
     network = established()
     network.give(network.a, LocatorsChanged((A1,)))
     update = dataclasses.replace(
-        sent(network.a, Code.UR), context=ContextOption(receiver_label=0x54321)
+        sent(network.a, Code.UR), context=ContextOption(receiver_label=Label(0x54321))
     )
     whole = encode_packet(update, A2, B2, CODEPOINTS, rewritable=in_slot)
     event = ControlMessageReceived(A2, B2, in_slot, whole[40:])
@@ -158,7 +159,7 @@ def test_a_uc_quotes_an_update_as_it_came(in_slot: bool, next_header: int) -> No
     assert isinstance(answer, SendControl)
     uc = decode_message(answer.packet[40:], B2, A2, in_slot=False)
     assert uc.context == ContextOption(
-        receiver_label=0x54321, sender_birthday=network.b.host.core.options.birthday
+        receiver_label=Label(0x54321), sender_birthday=network.b.host.core.options.birthday
     )
     assert uc.piggyback is not None
     assert (uc.piggyback.next_header, uc.piggyback.payload) == (ipv6.IPV6, whole)

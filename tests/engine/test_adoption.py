@@ -29,6 +29,7 @@ from noid.engine.host import Host
 from noid.engine.records import ContextRecord
 from noid.engine.state import Path, State
 from noid.flows.events import UnansweredPacket
+from noid.identifiers import Label
 from noid.locators import Locator
 from tests.engine.network import (
     A1,
@@ -128,7 +129,7 @@ def test_an_existing_context_is_not_restored_again() -> None:
 def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
     network = established()
     memory = memory_of(network.a)
-    for other in (replace(memory, local_label=7), replace(memory, peer_aid=B2)):
+    for other in (replace(memory, local_label=Label(7)), replace(memory, peer_aid=B2)):
         network.give(network.a, ContextRestored(other))
     assert network.a.host.drops[Drop.CONTEXT_RESTORED_TWICE] == 2
     assert len(network.a.host.contexts) == 1
@@ -136,7 +137,7 @@ def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
 
 def test_a_context_with_fewer_locators_gets_the_host_locators_after_complete_ones() -> None:
     network = established()
-    memory = replace(memory_of(network.a), local_label=7, peer_aid=B2, own_local=(A1,))
+    memory = replace(memory_of(network.a), local_label=Label(7), peer_aid=B2, own_local=(A1,))
     network.give(network.a, ContextRestored(memory))
     network.give(network.a, LocatorsChanged((A1, A2)))
     assert [set(one.own_local) for one in network.a.host.contexts] == [{A1, A2}, {A1, A2}]
@@ -162,7 +163,7 @@ def test_a_context_that_is_being_set_up_is_not_remembered() -> None:
     network.ulp_sends(network.a, packet(A1, B1))
     assert network.a.context.state is State.INIT_SENT
     assert network.a.host.memory_of(network.a.context.local_label) is None
-    assert network.a.host.memory_of(1) is None
+    assert network.a.host.memory_of(Label(1)) is None
 
 
 def test_plain_data_stays_plain_until_the_form_of_data_passes() -> None:

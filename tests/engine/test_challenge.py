@@ -18,6 +18,7 @@ from noid.engine.events import ContextRestored, Dropped, LocatorsChanged
 from noid.engine.host import Host
 from noid.engine.state import State
 from noid.engine.update import leap, request, short_message, skip
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.state.contexts import decoded
 from noid.wire import ipv6
@@ -27,7 +28,7 @@ from tests.engine.test_trial import cut, doubted, requests
 
 NEW = 1000
 """A nonce of b that is greater than all before."""
-LABEL, KEY = 0x54321, bytes(range(32))
+LABEL, KEY = Label(0x54321), bytes(range(32))
 
 
 def set_aside(seed: int = 1) -> Network:

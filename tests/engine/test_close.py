@@ -20,6 +20,7 @@ from noid.engine.causes import Cause
 from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimePassed
 from noid.engine.quarantine import exchange_of
 from noid.engine.state import State, Trigger
+from noid.identifiers import Label
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
 from tests.engine.network import (
@@ -182,7 +183,7 @@ def test_labels_are_not_used_again_while_packets_may_be_about() -> None:
     assert label in network.b.host.core.quarantine
     network.run(CONTEXT_IDLE_TIME + SEGMENT_LIFETIME)
     network.give(network.b, TimePassed())
-    network.b.host.core.quarantine.put(1, network.b.host.core.now_ns, b"", None)
+    network.b.host.core.quarantine.put(Label(1), network.b.host.core.now_ns, b"", None)
     assert label not in network.b.host.core.quarantine
 
 

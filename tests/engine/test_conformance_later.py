@@ -23,6 +23,7 @@ from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -139,7 +140,7 @@ def test_an_update_needs_both_labels(change: str) -> None:
     network = established()
     before = network.b.context.peer_local
     message = update_from_a(network)
-    wrong = message.context._replace(**{change: 0x77777})
+    wrong = message.context._replace(**{change: Label(0x77777)})
     message = update_from_a(network, context=wrong, sender_locators=(LocatorEntry(A1, LOCAL),))
     receive(network, network.b, message, A1, B1)
     assert network.b.outputs[-1] != Dropped(Drop.UR_NOT_AUTHENTIC)

@@ -14,6 +14,7 @@ from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.flows.events import UnknownLabelSeen
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS
 from noid.wire import ipv6
@@ -204,7 +205,7 @@ def test_neither_an_init_nor_an_unknown_label_asks_the_dns() -> None:
     network, init = answered(Code.INIT)
     outputs = receive(network, network.b, init, A1, B1)
     header = ipv6.Header(
-        source=A2, destination=B1, next_header=224, payload_octets=0, flow_label=0x77777
+        source=A2, destination=B1, next_header=224, payload_octets=0, flow_label=Label(0x77777)
     )
     outputs += network.give(network.b, UnknownLabelSeen(header.encode()))
     assert not any(isinstance(output, AskDns) for output in outputs)
@@ -228,7 +229,7 @@ def test_a_label_is_never_nought_nor_one_that_is_taken() -> None:
     draws = [bytes(3), b"\x01\x23\x45", b"\x0a\xbc\xde"]
     options = HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32))
     core = Core(options, lambda count: draws.pop(0) if count == 3 else bytes(count))
-    core.quarantine.put(0x12345, core.now_ns, b"", None)
+    core.quarantine.put(Label(0x12345), core.now_ns, b"", None)
     assert core.free_label() == 0xABCDE
 
 
@@ -348,7 +349,7 @@ def test_a_conf_in_any_other_state_is_dropped() -> None:
     network, message = answered(Code.CONF)
     receive(network, network.a, message, B1, A1)
     assert network.a.context.state is State.ESTABLISHED
-    other = message.context._replace(sender_label=0x77777)
+    other = message.context._replace(sender_label=Label(0x77777))
     receive(network, network.a, dataclasses.replace(message, context=other), B1, A1)
     assert network.a.outputs[-1] == Dropped(Drop.CONF_WITHOUT_INIT)
     assert network.a.context.peer_label == message.context.sender_label

@@ -10,6 +10,7 @@ from noid.engine.core import Core
 from noid.engine.options import HostOptions
 from noid.engine.state import Timer, Trigger
 from noid.engine.update import request
+from noid.identifiers import Label
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import A1, A2, B1, CODEPOINTS, established, packet, receive
@@ -48,7 +49,7 @@ def test_a_packet_that_is_a_header_alone_is_a_packet() -> None:
 def test_the_rest_of_the_provisional_contexts_are_counted_when_one_is_proven() -> None:
     network = provisional(A2)
     for label in (0x201, 0x202):
-        receive(network, network.b, ccr_from(network, A2, label), A2, B1)
+        receive(network, network.b, ccr_from(network, A2, Label(label)), A2, B1)
     core = network.b.host.core
     assert core.provisional.count == 3
     lifecycle.prove(core, network.b.host.contexts[0])

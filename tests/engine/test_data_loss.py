@@ -28,6 +28,7 @@ from noid.engine.state import Path
 from noid.engine.switching import switch
 from noid.engine.update import next_nonce, request
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, UnansweredPacket
+from noid.identifiers import Label
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, Flag, encode_packet
 from noid.wire.slots import m6_next_headers
@@ -217,7 +218,7 @@ def test_a_host_says_that_data_comes_and_this_shows_no_interval() -> None:
     label = network.b.context.local_label
     network.a.outputs.clear()
     network.give(network.b, DataHasCome(label, 0, by_peer=True))
-    network.give(network.b, DataHasCome(label + 1, 0, by_peer=True))
+    network.give(network.b, DataHasCome(Label(label + 1), 0, by_peer=True))
     network.run(SECOND)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
     assert message.flags == Flag.DATA_ASKED

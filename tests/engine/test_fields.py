@@ -11,6 +11,7 @@ from noid.engine.events import DeliverToUlp, LocatorsChanged, SendControl
 from noid.engine.history import Pair
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import return_to_established
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, Piggyback
 from noid.wire.options import LocatorEntry, LocatorFlag
@@ -155,7 +156,7 @@ def test_a_conf_with_no_locator_of_ours_says_nothing_of_them() -> None:
 def test_a_provisional_context_of_another_aid_does_not_answer_for_this_one() -> None:
     network = provisional(A2)
     label = network.b.context.local_label
-    other = ccr_from(network, A2, label=0x124)
+    other = ccr_from(network, A2, label=Label(0x124))
     receive(network, network.b, other, A2, B1)
     labels = [one.local_label for one in network.b.host.contexts]
     assert len(labels) == 2

@@ -27,6 +27,7 @@ from noid.engine.events import (
 from noid.engine.secrets import reset_hash, reset_token
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, UlpPacketSeen
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS
 from noid.wire import ipv6
@@ -416,7 +417,7 @@ def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
     assert isinstance(answer, SendControl)
     assert answer.packet[41] == Code.CC
     other_label = dataclasses.replace(
-        stranger, context=stranger.context._replace(sender_label=0x77777)
+        stranger, context=stranger.context._replace(sender_label=Label(0x77777))
     )
     outputs = receive(network, network.b, other_label, A1, B1)
     assert [type(output) for output in outputs] == [SendControl]

@@ -10,6 +10,7 @@ from noid.engine.causes import Cause
 from noid.engine.events import Dropped, NoteHeard, SendAgain
 from noid.engine.switching import switch
 from noid.flows.events import OneWayDataSeen
+from noid.identifiers import Label
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import (
@@ -71,7 +72,7 @@ def test_a_keepalive_that_comes_again_proves_nothing() -> None:
 def test_a_keepalive_of_another_life_of_the_peer_is_taken() -> None:
     network = established()
     network.a.context.peer_keepalive_nonce = 9
-    lifecycle.know_peer_label(network.a.host.core, network.a.context, 77)
+    lifecycle.know_peer_label(network.a.host.core, network.a.context, Label(77))
     assert network.a.context.peer_keepalive_nonce == 0
 
 

@@ -63,6 +63,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownLabelSeen,
 )
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS, ERRORS
 from noid.shares.rates import PLACES
@@ -225,7 +226,7 @@ def test_the_answer_to_the_smallest_init_is_limited_to_a_multiple_of_its_length(
         nonce=1,
         sender_aid=A1,
         receiver_aid=B1,
-        context=ContextOption(sender_label=1),
+        context=ContextOption(sender_label=Label(1)),
         tokens=Tokens(sender=1),
         key=STRANGER.public,
         sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
@@ -393,6 +394,6 @@ def test_the_number_of_cached_frames_is_limited() -> None:
     context, core = network.a.context, network.a.host.core
     code_points = itertools.product((Code.UA, Code.CLOSE), range(FRAMES_KEPT_MAX))
     for code, number in code_points:
-        context.local_label = number + 1
+        context.local_label = Label(number + 1)
         short_message(core, context, code, 1)
     assert update._frame.cache_info().currsize == FRAMES_KEPT_MAX

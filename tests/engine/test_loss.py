@@ -10,6 +10,7 @@ from noid.counters import Drop
 from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.state import Path, State
 from noid.flows.events import IcmpErrorReceived, UnknownLabelSeen
+from noid.identifiers import Label
 from noid.shares.policy import ERRORS
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -103,7 +104,7 @@ def test_a_uc_without_the_packet_it_is_about_is_dropped() -> None:
 
 def test_a_uc_about_a_packet_we_did_not_send_is_dropped() -> None:
     network = established()
-    forged(network, context=ControlMessageContext._replace(receiver_label=0x99999))
+    forged(network, context=ControlMessageContext._replace(receiver_label=Label(0x99999)))
     assert network.a.context.state is State.ESTABLISHED
     assert network.a.host.drops == {Drop.UC_ABOUT_NO_PACKET_OF_OURS: 1}
 

@@ -18,6 +18,7 @@ from noid.engine.events import (
     PeerDoubts,
     Switched,
 )
+from noid.identifiers import NO_LABEL
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, B2, DELAY_NS, X1, Network, Station, established
 from tests.engine.test_refusals import unanswered
@@ -57,7 +58,7 @@ def test_pairs_that_are_not_the_contexts_are_left_out() -> None:
 
 def test_a_context_that_is_gone_is_not_measured() -> None:
     network = established()
-    assert network.give(network.a, MeasurePairs(0, ALL)) == []
+    assert network.give(network.a, MeasurePairs(NO_LABEL, ALL)) == []
 
 
 def test_so_many_measurements_wait_for_their_answers() -> None:

@@ -14,11 +14,14 @@ from noid.counters import Drop
 from noid.engine.events import SendControl
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, PacketHeld
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, STRANGER, X1, Network, packet, unproven
+
+LABEL = Label(0x123)
 
 
 def send(network: Network, message: ControlMessage, source: Locator) -> list[ControlMessage]:
@@ -35,7 +38,7 @@ def send(network: Network, message: ControlMessage, source: Locator) -> list[Con
 
 
 def ccr_from(
-    network: Network, source: Locator, label: int = 0x123, aid: Locator = A1
+    network: Network, source: Locator, label: Label = LABEL, aid: Locator = A1
 ) -> ControlMessage:
     """A CCR from ``source`` that claims the AID ``aid``."""
     init = ControlMessage(
@@ -58,7 +61,7 @@ def ccr_from(
         receiver_aid=B1,
         context=cc.context._replace(
             sender_label=label,
-            receiver_label=0,
+            receiver_label=NO_LABEL,
             sender_birthday=cc.context.receiver_birthday,
             receiver_birthday=cc.context.sender_birthday,
         ),
@@ -165,7 +168,7 @@ def test_there_are_only_so_many() -> None:
     network.dns_works = False
     for number in range(PROVISIONAL_CONTEXTS_MAX + 1):
         network.now_ns += 10 * MILLISECOND
-        send(network, ccr_from(network, A2, label=number + 1), A2)
+        send(network, ccr_from(network, A2, label=Label(number + 1)), A2)
     assert len(network.b.host.contexts) == PROVISIONAL_CONTEXTS_MAX
     assert Drop.TOO_MANY_PROVISIONAL_CONTEXTS not in network.b.host.drops
 

@@ -44,6 +44,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownLabelSeen,
 )
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message
@@ -223,11 +224,11 @@ def test_data_with_an_unknown_label_for_another_host_is_not_answered() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        UnansweredPacket(1, packet(A1, B1), SECOND),
-        SourceMoved(1, B2, True),
-        IdleChecked(1, 0, False),
-        DataHasCome(1, 0, by_peer=True),
-        PacketHeld(1, packet(B1, A1), B1),
+        UnansweredPacket(Label(1), packet(A1, B1), SECOND),
+        SourceMoved(Label(1), B2, True),
+        IdleChecked(Label(1), 0, False),
+        DataHasCome(Label(1), 0, by_peer=True),
+        PacketHeld(Label(1), packet(B1, A1), B1),
     ],
 )
 def test_what_the_plane_says_of_a_flow_that_has_gone_is_too_late(
@@ -250,9 +251,9 @@ def test_contexts_whose_peers_chose_alike_do_not_forget_each_other() -> None:
     ]
     for context in contexts:
         assert context is not None
-        lifecycle.know_peer_label(core, context, 5)
+        lifecycle.know_peer_label(core, context, Label(5))
     assert contexts[0] is not None
-    lifecycle.know_peer_label(core, contexts[0], 0)
+    lifecycle.know_peer_label(core, contexts[0], NO_LABEL)
     assert core.by_peer_label == {5: (contexts[1],)}
 
 
@@ -282,7 +283,7 @@ def test_a_close_while_starting_over_is_dropped() -> None:
 def test_a_close_for_somebody_else_is_not_answered() -> None:
     network = closing()
     close = dataclasses.replace(
-        sent(network.a, Code.CLOSE), context=ContextOption(receiver_label=1)
+        sent(network.a, Code.CLOSE), context=ContextOption(receiver_label=Label(1))
     )
     assert receive(network, network.b, close, A1, X1) == [Dropped(Drop.CLOSE_FOR_ANOTHER_HOST)]
 
@@ -374,7 +375,7 @@ def test_no_message_makes_the_engine_raise(data: st.DataObject) -> None:
         label = labels | st.sampled_from(numbers) if numbers else labels
         if data.draw(st.booleans()):
             context = message.context._replace(
-                sender_label=data.draw(label), receiver_label=data.draw(label)
+                sender_label=Label(data.draw(label)), receiver_label=Label(data.draw(label))
             )
             message = dataclasses.replace(message, context=context)
         if data.draw(st.booleans()):

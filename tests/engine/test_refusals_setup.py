@@ -17,6 +17,7 @@ from noid.engine.events import (
     SendControl,
 )
 from noid.engine.state import State
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback
@@ -59,7 +60,7 @@ def ccr_answering(cc: ControlMessage, key: bytes = STRANGER.public) -> ControlMe
     )
 
 
-def ccr_of_a_stranger(network: Network, label: int) -> ControlMessage:
+def ccr_of_a_stranger(network: Network, label: Label) -> ControlMessage:
     """The CCR of a host at X1 that claims to be A1, received while b had no context with A1."""
     init = ControlMessage(
         code=Code.INIT,
@@ -122,13 +123,13 @@ def test_a_cc_for_another_label_is_dropped() -> None:
     network = begun()
     network.run(20 * MILLISECOND - 1)
     cc = sent(network.b, Code.CC)
-    other = dataclasses.replace(cc, context=cc.context._replace(receiver_label=1))
+    other = dataclasses.replace(cc, context=cc.context._replace(receiver_label=Label(1)))
     assert receive(network, network.a, other, B1, A1) == [Dropped(Drop.CC_WITH_OTHER_LABEL)]
     assert network.a.context.state is State.INIT_SENT
 
 
-@pytest.mark.parametrize("changes", [{"receiver_label": 1}, {"sender_label": 0}])
-def test_a_conf_for_another_label_is_dropped(changes: dict[str, int]) -> None:
+@pytest.mark.parametrize("changes", [{"receiver_label": Label(1)}, {"sender_label": NO_LABEL}])
+def test_a_conf_for_another_label_is_dropped(changes: dict[str, Label]) -> None:
     network = begun()
     network.run(40 * MILLISECOND - 1)
     conf = sent(network.b, Code.CONF)
@@ -148,7 +149,7 @@ def test_a_ccr_for_an_aid_that_has_gone_since_is_dropped() -> None:
 
 def test_another_host_cannot_complete_our_exchange_as_the_peer() -> None:
     network = Network()
-    ccr = ccr_of_a_stranger(network, label=0x666)
+    ccr = ccr_of_a_stranger(network, label=Label(0x666))
     network.resolve(network.b, network.a)
     network.ulp_sends(network.b, packet(B1, A1))
     assert receive(network, network.b, ccr, A1, B1) == [Dropped(Drop.CCR_WOULD_COMPLETE_UNPROVEN)]
@@ -162,7 +163,7 @@ def test_a_locator_that_is_proven_completes_it_as_the_aid_does() -> None:
     network.dead.add((A1, B1))
     network.resolve(network.b, network.a)
     init_of_a = dataclasses.replace(
-        sent(begun().a, Code.INIT), context=ContextOption(sender_label=0x123)
+        sent(begun().a, Code.INIT), context=ContextOption(sender_label=Label(0x123))
     )
     (answer,) = receive(network, network.b, init_of_a, A2, B1)
     network.ulp_sends(network.b, packet(B1, A1))
@@ -177,7 +178,7 @@ def test_a_locator_that_is_proven_completes_it_as_the_aid_does() -> None:
 
 def test_nobody_replaces_a_context_in_the_name_of_the_peer() -> None:
     network = begun()
-    ccr = ccr_of_a_stranger(network, label=0x666)
+    ccr = ccr_of_a_stranger(network, label=Label(0x666))
     network.run(SECOND)
     label = network.a.context.local_label
     outputs = receive(network, network.b, ccr, A1, B1)

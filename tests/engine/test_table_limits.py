@@ -24,6 +24,7 @@ from noid.engine.events import (
 )
 from noid.engine.known import KnownPeer
 from noid.engine.peers import hold_unable, remember
+from noid.identifiers import NO_LABEL, Label
 from tests.engine.network import (
     A1,
     B1,
@@ -39,7 +40,7 @@ def test_there_is_no_room_for_one_context_more() -> None:
     network = begun()
     network.run(25 * MILLISECOND)
     other = established(seed=5).b.context
-    network.b.host.core.labels = dict.fromkeys(range(1, CONTEXTS_MAX + 1), other)
+    network.b.host.core.labels = dict.fromkeys(map(Label, range(1, CONTEXTS_MAX + 1)), other)
     network.run(10 * MILLISECOND)
     assert network.b.host.drops == {Drop.TOO_MANY_CONTEXTS: 1}
     network.resolve(network.b, network.a)
@@ -86,11 +87,11 @@ def test_of_too_many_unable_peers_the_oldest_is_forgotten() -> None:
 @pytest.mark.slow
 def test_of_too_many_labels_in_quarantine_the_oldest_is_free_again() -> None:
     host = core()
-    for label in range(QUARANTINED_LABELS_MAX + 1):
+    for label in map(Label, range(QUARANTINED_LABELS_MAX + 1)):
         host.quarantine.put(label, host.now_ns, b"", None)
     assert len(host.quarantine) == QUARANTINED_LABELS_MAX
-    assert 0 not in host.quarantine
-    assert 1 in host.quarantine
+    assert NO_LABEL not in host.quarantine
+    assert Label(1) in host.quarantine
 
 
 @pytest.mark.slow
@@ -100,8 +101,8 @@ def test_a_free_label_is_found_quickly_in_a_full_table() -> None:
     random = Random(1)
     host.entropy = lambda octets: (next(drawn), random.randbytes(octets))[1]
     context = established(seed=5).b.context
-    host.labels = dict.fromkeys(range(1, CONTEXTS_MAX), context)
-    for label in range(CONTEXTS_MAX, FLOW_LABEL_MASK + 1):
+    host.labels = dict.fromkeys(map(Label, range(1, CONTEXTS_MAX)), context)
+    for label in map(Label, range(CONTEXTS_MAX, FLOW_LABEL_MASK + 1)):
         host.quarantine.put(label, host.now_ns, b"", None)
     assert host.free_label() not in host.labels
     assert next(drawn) < 1000

@@ -28,6 +28,7 @@ from noid.engine.secrets import reset_token
 from noid.engine.state import State
 from noid.engine.switching import switch
 from noid.flows.events import IcmpErrorReceived, SourceMoved
+from noid.identifiers import Label
 from noid.wire import icmpv6
 from noid.wire.control import Code
 from tests.engine.network import (
@@ -252,8 +253,8 @@ def test_a_provisional_context_of_which_the_dns_says_nothing() -> None:
 def test_of_two_provisional_contexts_one_is_proven() -> None:
     network = Network()
     network.dead.add((B1, A1))  # a has no context, and would say so
-    send(network, ccr_from(network, A2, label=1), A2)
-    send(network, ccr_from(network, A2, label=2), A2)
+    send(network, ccr_from(network, A2, label=Label(1)), A2)
+    send(network, ccr_from(network, A2, label=Label(2)), A2)
     network.run(SECOND)
     assert len(network.b.host.contexts) == 1
     assert network.b.host.core.provisional.count == 0

@@ -14,6 +14,7 @@ from noid.engine.events import (
 )
 from noid.engine.state import Path, Timer
 from noid.flows.events import UlpPacketSeen, UnansweredPacket
+from noid.identifiers import Label
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, Network, established, packet
 
@@ -27,7 +28,7 @@ def crowded() -> Network:
     assert model is not None
     for number in range(100, 99 + CROWD):
         aid = Locator(B1[:8] + number.to_bytes(8, "big"))
-        one = replace(model, local_label=number, peer_aid=aid, peer_locator=aid)
+        one = replace(model, local_label=Label(number), peer_aid=aid, peer_locator=aid)
         one = replace(one, peer_local=(aid,), remote=(aid,), proven=(aid,))
         network.give(network.a, ContextRestored(one))
     assert len(network.a.host.contexts) == CROWD

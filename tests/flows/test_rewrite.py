@@ -16,6 +16,7 @@ from noid.constants import (
 )
 from noid.flows.flow import Flow
 from noid.flows.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.slots import ESCAPE_OCTETS, SLOT_OF_PROTOCOL, m6_next_headers
@@ -24,8 +25,8 @@ from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS
 FLOW_A = Flow(
     local_aid=A1,
     peer_aid=B1,
-    local_label=0x11111,
-    peer_label=0x22222,
+    local_label=Label(0x11111),
+    peer_label=Label(0x22222),
     local_locator=A2,
     peer_locator=B2,
     local_locators=frozenset({A1, A2}),
@@ -38,8 +39,8 @@ FLOW_A = Flow(
 FLOW_B = Flow(
     local_aid=B1,
     peer_aid=A1,
-    local_label=0x22222,
-    peer_label=0x11111,
+    local_label=Label(0x22222),
+    peer_label=Label(0x11111),
     local_locator=B2,
     peer_locator=A2,
     local_locators=frozenset({B1, B2}),
@@ -57,7 +58,9 @@ def side(flow: Flow) -> Rewriter:
     return rewriter
 
 
-def ulp_packet(protocol: int, payload: bytes, *, label: int = 0, traffic_class: int = 0) -> bytes:
+def ulp_packet(
+    protocol: int, payload: bytes, *, label: Label = NO_LABEL, traffic_class: int = 0
+) -> bytes:
     header = ipv6.Header(
         source=A1,
         destination=B1,
@@ -90,7 +93,7 @@ protocols = st.integers(0, 255).filter(
 
 @given(protocols, st.binary(max_size=80), st.integers(0, 0xFFFFF), st.integers(0, 255))
 def test_out_and_in_again_is_the_same_packet(
-    protocol: int, payload: bytes, label: int, traffic_class: int
+    protocol: int, payload: bytes, label: Label, traffic_class: int
 ) -> None:
     packet = ulp_packet(protocol, payload, label=label, traffic_class=traffic_class)
     travelling = side(FLOW_A).outbound(packet, FLOW_A)
@@ -177,7 +180,7 @@ def test_an_escape_header_that_is_none_is_refused(payload: bytes) -> None:
     st.binary(max_size=40),
 )
 def test_any_arrival_is_delivered_between_the_aids_or_refused(
-    next_header: int, label: int, source: bytes, destination: bytes, payload: bytes
+    next_header: int, label: Label, source: bytes, destination: bytes, payload: bytes
 ) -> None:
     arrival = arrival_of(
         TRAVELLING,
@@ -217,10 +220,10 @@ def test_neighbour_discovery_stays_out_of_the_shim(kind: int) -> None:
 
 def test_a_flow_replaces_the_one_with_its_aids_under_another_label() -> None:
     rewriter = side(FLOW_B)
-    rewriter.install(dataclasses.replace(FLOW_B, local_label=0x44444))
+    rewriter.install(dataclasses.replace(FLOW_B, local_label=Label(0x44444)))
     assert set(rewriter.by_label) == {0x44444}
-    assert rewriter.remove(0x44444) is not None
-    assert rewriter.remove(0x44444) is None
+    assert rewriter.remove(Label(0x44444)) is not None
+    assert rewriter.remove(Label(0x44444)) is None
     assert not rewriter.by_aids
 
 

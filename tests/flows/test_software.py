@@ -19,6 +19,7 @@ from noid.flows.events import (
 from noid.flows.flow import Flow
 from noid.flows.rewrite import Watch
 from noid.flows.software import KEPT_MAX, Deliver, SoftwareDatapath, Transmit
+from noid.identifiers import NO_LABEL, Label
 from noid.shares.policy import UNKNOWN
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import SLOT_ICMPV6, next_header_of
@@ -43,7 +44,7 @@ def travelling(packet: bytes = SEGMENT) -> bytes:
     return sent.packet
 
 
-def icmpv6_packet(kind: int, *, next_header: int = ipv6.ICMPV6, label: int = 0) -> bytes:
+def icmpv6_packet(kind: int, *, next_header: int = ipv6.ICMPV6, label: Label = NO_LABEL) -> bytes:
     header = ipv6.Header(
         source=A2, destination=B2, next_header=next_header, payload_octets=8, flow_label=label
     )
@@ -123,7 +124,7 @@ def test_unknown_labels_of_one_48_do_not_use_up_the_rate_of_another() -> None:
 def test_a_control_message_goes_to_the_engine(in_slot: bool) -> None:
     slot = next_header_of(SLOT_ICMPV6, CODEPOINTS, rewritable=True)
     packet = icmpv6_packet(
-        CODEPOINTS.icmpv6_type, next_header=slot if in_slot else ipv6.ICMPV6, label=0
+        CODEPOINTS.icmpv6_type, next_header=slot if in_slot else ipv6.ICMPV6, label=NO_LABEL
     )
     assert path().from_network(packet, T) == [ControlMessageReceived(A2, B2, in_slot, packet[40:])]
 
@@ -171,7 +172,7 @@ def test_the_segments_that_are_kept_are_bounded() -> None:
     one = SoftwareDatapath(CODEPOINTS)
     for label in range(1, KEPT_MAX + 2):
         aid = B1[:8] + label.to_bytes(8, "big")
-        one.install(dataclasses.replace(FLOW, local_label=label, peer_aid=type(B1)(aid)))
+        one.install(dataclasses.replace(FLOW, local_label=Label(label), peer_aid=type(B1)(aid)))
         one.from_host(SEGMENT[:24] + aid + SEGMENT[40:], T)
     assert len(one.kept) == KEPT_MAX
     assert 1 not in one.kept
@@ -182,8 +183,8 @@ def test_a_flow_that_is_gone_leaves_nothing(replaced: bool) -> None:
     one = path()
     one.from_host(SEGMENT, T)
     if replaced:
-        one.install(dataclasses.replace(FLOW, local_label=7))
-        one.remove(7)
+        one.install(dataclasses.replace(FLOW, local_label=Label(7)))
+        one.remove(Label(7))
     else:
         one.remove(FLOW.local_label)
     assert [len(table) for table in (one.watches, one.kept)] == [0, 0]
@@ -208,4 +209,4 @@ def test_when_something_came_is_known() -> None:
     one.heard(FLOW_B.local_label, 5 * T, unasked=True)
     assert one.heard_ns(FLOW_B.local_label) == 5 * T
     assert one.received_ns(FLOW_B.local_label) == 3 * T
-    assert one.received_ns(1) == one.heard_ns(1) == 0
+    assert one.received_ns(Label(1)) == one.heard_ns(Label(1)) == 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from noid.errors import WireError
 from noid.flows.rewrite import Arrival, Delivery, Rewriter
+from noid.identifiers import Label
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import (
     FIXED_OCTETS,
@@ -22,7 +23,7 @@ from tests.flows.test_rewrite import FLOW_A
 from tests.fuzz.choices import Choices, altered
 from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, summed
 
-FLOW = replace(FLOW_A, local_label=1, peer_label=2)
+FLOW = replace(FLOW_A, local_label=Label(1), peer_label=Label(2))
 
 
 def message(octets: bytes) -> None:

@@ -44,6 +44,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownLabelSeen,
 )
+from noid.identifiers import Label
 from noid.locators import UNSPECIFIED, Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code
@@ -146,12 +147,12 @@ def any_locator(choices: Choices) -> Locator:
     return Locator(choices.octets(16).ljust(16, b"\x20"))
 
 
-def any_label(choices: Choices, station: Station) -> int:
+def any_label(choices: Choices, station: Station) -> Label:
     """Mostly one of a context there is."""
     labels = [one.local_label for one in station.host.contexts]
     if labels and choices.number(8):
         return choices.pick(labels)
-    return choices.number(1 << 20)
+    return Label(choices.number(1 << 20))
 
 
 def any_packet(choices: Choices, station: Station) -> bytes:
@@ -191,7 +192,7 @@ def authenticated(station: Station, octets: bytes) -> bytes:
     """The message as if the peer of the context it names had made it."""
     at = octets.find(AUTHENTICATION_HEAD) + len(AUTHENTICATION_HEAD)
     label = int.from_bytes(octets[LABEL_AT : LABEL_AT + 4], "big")
-    context = station.host.context(label)
+    context = station.host.context(Label(label))
     if context is None or at < len(AUTHENTICATION_HEAD) or len(octets) < at + 16:
         return octets
     blanked = blank_authentication(octets)
@@ -249,12 +250,12 @@ def the_ulp_sends(choices: Choices, arena: Arena, station: Station) -> Input:
 
 def a_packet_is_unanswered(choices: Choices, arena: Arena, station: Station) -> Input:
     label = any_label(choices, station)
-    return UnansweredPacket(label, any_packet(choices, station), choices.pick(DURATIONS))
+    return UnansweredPacket(Label(label), any_packet(choices, station), choices.pick(DURATIONS))
 
 
 def a_packet_is_held(choices: Choices, arena: Arena, station: Station) -> Input:
     label, packet = any_label(choices, station), any_packet(choices, station)
-    return PacketHeld(label, packet, any_locator(choices))
+    return PacketHeld(Label(label), packet, any_locator(choices))
 
 
 def the_source_moves(choices: Choices, arena: Arena, station: Station) -> Input:

@@ -12,6 +12,7 @@ from noid.engine.events import ContextRestored, InstallFlow
 from noid.engine.records import ContextRecord
 from noid.engine.secrets import KEY_OCTETS
 from noid.flows.clock import FlowClock
+from noid.identifiers import NO_LABEL, Label
 from noid.planes.bpf import layout
 from noid.state import contexts as stored_contexts
 from noid.state import identity
@@ -19,12 +20,12 @@ from noid.state.contexts import NONCES, ContextStore, decoded
 from noid.state.identity import BIRTHDAYS, Stored, load_identity
 from tests.engine.network import Network, packet
 from tests.fuzz.choices import Choices, altered
-from tests.state.test_contexts import memory
+from tests.state.test_contexts import memory, row
 
 STATE = msgspec.json.encode(Stored(birthday=7, reset_key="ab" * KEY_OCTETS))
 MEMORY = "/dev/shm"
 """A file system without a disk, which is faster."""
-LABEL = 7
+LABEL = Label(7)
 ROW = msgspec.msgpack.encode(memory(LABEL))
 HOME = 1
 """A row of the table of uplinks."""
@@ -75,11 +76,11 @@ def contexts(octets: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         kept = ContextStore(directory)
-        kept.keep([(LABEL, memory(LABEL))])
+        kept.keep([row(LABEL)])
         kept.close()
         path = directory / stored_contexts.FILE_NAME
         path.write_bytes(octets if choices.flag() else altered(choices, path.read_bytes()))
         again = ContextStore(directory)
-        assert all(label > 0 for label, _ in again.page(0, 200))
+        assert all(label > 0 for label, _ in again.page(NO_LABEL, 200))
         again.keep([(LABEL, memory(LABEL))])
         again.close()

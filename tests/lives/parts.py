@@ -20,6 +20,7 @@ from noid.flows.clock import FlowClock
 from noid.host.changes import NetworkChanges
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import turn_off, turn_on
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator, parse_locator
 from noid.planes.bpf import libbpf, pins
 from noid.planes.bpf.carried import Carried, pin_of
@@ -37,7 +38,7 @@ from noid.state.identity import load_identity
 from noid.state.restore import Takeover
 from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, Unwatched, flow_to_peer, make_plane
 from tests.planes.loading import load
-from tests.state.test_contexts import memory
+from tests.state.test_contexts import row
 
 KEPT: Final = parse_locator("2001:db8:7::7")
 FAR: Final = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(16, 28)]
@@ -95,7 +96,7 @@ async def use_plane(place: Place, plane: BpfPlane | TunPlane) -> None:
     plane.take_up([], [], FAR[:2])
     second = replace(
         flow,
-        local_label=flow.local_label ^ 1,
+        local_label=Label(flow.local_label ^ 1),
         local_aid=OTHER,
         local_locator=OTHER,
         peer_aid=FAR[0],
@@ -196,10 +197,10 @@ async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Wo
     stack.callback(memories.close)
 
     async def work(_: contextlib.AsyncExitStack) -> None:
-        memories.keep([(1, memory(1)), (2, memory(2))])
-        memories.keep([(1, None)])
+        memories.keep([row(1), row(2)])
+        memories.keep([(Label(1), None)])
         memories.count()
-        memories.page(0, 10)
+        memories.page(NO_LABEL, 10)
         memories.forget_all()
 
     return work
@@ -210,7 +211,7 @@ async def what_an_earlier_daemon_left(place: Place, stack: contextlib.AsyncExitS
     prepare_directory(directory)
     memories = ContextStore(directory)
     stack.callback(memories.close)
-    memories.keep([(1, memory(1))])
+    memories.keep([row(1)])
     takeover = Takeover(memories, place.pins)
     stack.callback(takeover.close)
 
@@ -266,7 +267,7 @@ async def the_tables_of_an_earlier_daemon(place: Place, stack: contextlib.AsyncE
     stack.callback(carried.close)
 
     async def work(_: contextlib.AsyncExitStack) -> None:
-        assert carried.find(1, AID + PEER) is None
+        assert carried.find(Label(1), AID + PEER) is None
 
     return work
 

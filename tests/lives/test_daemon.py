@@ -21,7 +21,7 @@ from noid.state.contexts import ContextStore
 from tests.lives.host import changes, host
 from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import UPLINKS, make_uplinks
-from tests.state.test_contexts import memory
+from tests.state.test_contexts import row
 
 LIMIT_S = 60.0
 KEPT = ("state.json", history.FILE_NAME)
@@ -143,7 +143,7 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
         births = []
         for label, number in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
             left = ContextStore(state)
-            left.keep([(label, memory(label))])
+            left.keep([row(label)])
             left.close()
             with contextlib.closing(Daemon(directory, kind)) as daemon:
                 births.append(daemon.birthday())

@@ -15,6 +15,7 @@ from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
+from noid.identifiers import Label
 from noid.locators import Locator, is_global_unicast, parse_locator
 from noid.planes.bpf import layout
 from noid.planes.bpf.limits import Limits
@@ -62,7 +63,7 @@ class Life:
 
     def install(self) -> None:
         """A context begins or changes; its peer is watched first, as the engine does it."""
-        flow = self.flow(self.chance.choice(LABELS))
+        flow = self.flow(Label(self.chance.choice(LABELS)))
         others = [
             label
             for label, other in self.flows.items()
@@ -72,10 +73,10 @@ class Life:
             self.watch_one(flow.peer_aid)
         self.plane.install(flow)
         for label in others:
-            self.forget(label)
+            self.forget(Label(label))
         self.flows[flow.local_label] = flow
 
-    def flow(self, label: int) -> Flow:
+    def flow(self, label: Label) -> Flow:
         """Any flow with locators of this host and its peers; a label keeps its AIDs."""
         found, before = random_flow(self.chance), self.flows.get(label)
         own = list(OWN)
@@ -91,14 +92,14 @@ class Life:
         found.verified_locators = frozenset(peers) if found.transmits else frozenset()
         return found
 
-    def forget(self, label: int) -> None:
+    def forget(self, label: Label) -> None:
         if label in self.flows:
             self.plane.remove(label)
             del self.flows[label]
 
     def remove(self) -> None:
         """A context goes, and its peer with it, if no other has it."""
-        self.forget(self.chance.choice(LABELS))
+        self.forget(Label(self.chance.choice(LABELS)))
         used = {flow.peer_aid for flow in self.flows.values()}
         for aid in self.watched - used:
             self.plane.unwatch(aid)
@@ -116,7 +117,7 @@ class Life:
         free = [label for label in LABELS if label not in self.flows]
         if not free:
             return
-        flow = self.flow(free[0])
+        flow = self.flow(Label(free[0]))
         taken = {other.local_aid + other.peer_aid for other in self.flows.values()}
         if flow.local_aid + flow.peer_aid not in taken and not flow.aside:
             self.plane.take_up([flow], [FlowClock()], [flow.peer_aid])
@@ -168,7 +169,7 @@ class Life:
     def end(self) -> None:
         """Everything goes, and the host is as in the beginning."""
         for label in list(self.flows):
-            self.forget(label)
+            self.forget(Label(label))
         for aid in self.watched:
             self.plane.unwatch(aid)
         self.plane.keep_address(KEPT, kept=False)

@@ -11,6 +11,7 @@ import pytest
 
 from noid.constants import Codepoints
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
@@ -31,8 +32,8 @@ def flow_on_aids(*, silence_ns: int) -> Flow:
     return Flow(
         local_aid=A1,
         peer_aid=B1,
-        local_label=7,
-        peer_label=8,
+        local_label=Label(7),
+        peer_label=Label(8),
         local_locator=A1,
         peer_locator=B1,
         local_locators=frozenset({A1}),

@@ -13,6 +13,7 @@ from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.flows.rewrite import ANSWERED, Arrival, Refusal, Rewriter, Watch
+from noid.identifiers import Label
 from noid.lab.waiting import wait_for
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
@@ -166,7 +167,7 @@ def _compare_inbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) ->
             source=header.source,
             destination=header.destination,
             next_header=next_header,
-            flow_label=label,
+            flow_label=Label(label),
             traffic_class=header.traffic_class,
             hop_limit=header.hop_limit,
             payload=packet[ipv6.HEADER_OCTETS :],
@@ -323,8 +324,8 @@ def random_flow(chance: random.Random) -> Flow:
     return Flow(
         local_aid=local[0],
         peer_aid=peer[0],
-        local_label=chance.randint(1, 0xFFFFF),
-        peer_label=chance.randint(1, 0xFFFFF),
+        local_label=Label(chance.randint(1, 0xFFFFF)),
+        peer_label=Label(chance.randint(1, 0xFFFFF)),
         local_locator=chance.choice(local),
         peer_locator=chance.choice(sorted(verified) if transmits else peer),
         local_locators=frozenset(local),
@@ -352,7 +353,7 @@ def random_packet(
         destination=destination,
         next_header=next_header,
         payload_octets=len(payload),
-        flow_label=chance.randrange(1 << 20) if label < 0 else label,
+        flow_label=Label(chance.randrange(1 << 20) if label < 0 else label),
         traffic_class=chance.randrange(256),
         hop_limit=chance.randrange(256),
     )

@@ -19,6 +19,7 @@ from noid.constants import (
     UNPROVEN_TIME,
 )
 from noid.flows.clock import FlowClock
+from noid.identifiers import Label
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.kernel_flows import FRAME_OCTETS
@@ -59,7 +60,7 @@ class Kernel:
         self.ring.consume()
         return list(self.kinds)
 
-    def hears(self, *, unasked: bool, label: int = FLOW.local_label) -> list[int]:
+    def hears(self, *, unasked: bool, label: Label = FLOW.local_label) -> list[int]:
         """An authentic message has come; the kinds of what is reported of that."""
         word = layout.heard_word(label, unasked=unasked)
         return self.reports("host_heard", word.ljust(FRAME_OCTETS, bytes(1)))
@@ -131,7 +132,7 @@ def test_an_authentic_message_answers_what_was_sent(kernel: Kernel) -> None:
 
 def test_an_authentic_message_of_an_unknown_flow_changes_nothing(kernel: Kernel) -> None:
     kernel.given()
-    assert kernel.hears(unasked=True, label=0xFFFFF) == []
+    assert kernel.hears(unasked=True, label=Label(0xFFFFF)) == []
 
 
 def test_the_gap_between_signs_of_life_is_learnt(kernel: Kernel) -> None:

@@ -13,6 +13,7 @@ import pytest
 from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.host.routes import Prefix
+from noid.identifiers import Label
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.inquiries import AT_ONCE, Inquiries
 from tests.namespaces import ip
@@ -99,7 +100,7 @@ def test_the_peer_of_a_context_that_is_made_later_is_refused_too(pins: Path) -> 
         ip("-6 route add default dev up1")
         ip("-6 route add prohibit 2001:db8:4::/64")
         flow = flow_to_peer()
-        flow.local_label += 1
+        flow.local_label = Label(flow.local_label + 1)
         flow.peer_aid = flow.peer_locator = parse_locator("2001:db8:4::1")
         kept.plane.install(flow)
         kept.plane.watch(flow.peer_aid)
@@ -142,7 +143,7 @@ def test_contexts_that_are_taken_up_are_looked_up_later(pins: Path) -> None:
         ip("-6 route add default dev up1")
         ip("-6 route add prohibit 2001:db8:4::/64")
         flow, asked = flow_to_peer(), list[object]()
-        flow.local_label += 1
+        flow.local_label = Label(flow.local_label + 1)
         flow.peer_aid = flow.peer_locator = parse_locator("2001:db8:4::1")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kept.network, "refused", asked.append)
@@ -171,7 +172,7 @@ def test_a_refused_aggregate_does_not_refuse_a_peer_whose_uplink_is_lost(
         for route in ("default dev up2", specific, "unreachable 2001:db8::/32"):
             ip(f"-6 route add {route}")
         flow = flow_to_peer()
-        flow.local_label += 1
+        flow.local_label = Label(flow.local_label + 1)
         flow.local_aid = flow.local_locator = OTHER
         kept.plane.install(flow)
         table, other = (kept.bpf.steering.table_of(kept.bpf.rows.of[one]) for one in (AID, OTHER))

@@ -12,6 +12,7 @@ import pytest
 from noid.constants import NEVER
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -109,8 +110,8 @@ NO_LINK = bytes(24)
 FLOW = Flow(
     local_aid=LOCAL[0],
     peer_aid=PEER[0],
-    local_label=0x12345,
-    peer_label=0x54321,
+    local_label=Label(0x12345),
+    peer_label=Label(0x54321),
     local_locator=LOCAL[2],
     peer_locator=PEER[1],
     local_locators=frozenset(LOCAL),
@@ -192,7 +193,7 @@ def test_the_segment_that_is_kept_of_a_connection(structures: Structures) -> Non
     octets = structures.octets("segment")
     assert octets == layout.SEGMENT_OCTETS
     assert structures.octets("connection") == layout.CONNECTION_OCTETS
-    assert layout.connection_key(0x12345, b"\1\2\3\4") == bytes.fromhex("0001234501020304")
+    assert layout.connection_key(Label(0x12345), b"\1\2\3\4") == bytes.fromhex("0001234501020304")
     places = structures.places("segment")
     entry = bytearray(octets)
     entry[places["kept_ns"]] = number(77, 8)
@@ -303,7 +304,9 @@ def reported(programs: Programs, program: str, packet: bytes) -> tuple[layout.Re
     return head, report[layout.REPORT.size :][: head.octets]
 
 
-def packet_of(source: Locator, destination: Locator, next_header: int, label: int = 0) -> bytes:
+def packet_of(
+    source: Locator, destination: Locator, next_header: int, label: Label = NO_LABEL
+) -> bytes:
     header = ipv6.Header(
         source=source,
         destination=destination,
@@ -372,7 +375,7 @@ def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
     label = layout.label_key(SENDING.local_label)
     answered = structures.places("inbound")["answered"]
 
-    programs.try_out("host_ingress", ETHERNET + packet_of(PEER[1], LOCAL[2], 224, 0x12345))
+    programs.try_out("host_ingress", ETHERNET + packet_of(PEER[1], LOCAL[2], 224, Label(0x12345)))
     came = tables["inbound"].find(label)
     assert came is not None
     assert came[answered] == b"\1"

@@ -10,6 +10,7 @@ from noid.flows.flow import Flow
 from noid.host.routes import with_hop_limit
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.host.survey import Device, Survey
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.planes.bpf.uses import Uses
 from noid.planes.restored import NAMES_MAX, Restored
@@ -171,7 +172,7 @@ def test_a_lost_link_costs_flags_once() -> None:
 # --- uses -----------------------------------------------------------------------------------------
 
 
-def flow(label: int, local: Locator = ONE) -> Flow:
+def flow(label: Label, local: Locator = ONE) -> Flow:
     made = flow_to_peer()
     made.local_label = label
     made.local_aid, made.local_locator = local, local
@@ -180,27 +181,27 @@ def flow(label: int, local: Locator = ONE) -> Flow:
 
 def test_addresses_are_in_use_while_flows_have_them() -> None:
     uses = Uses()
-    uses.take(flow(1))
-    uses.take(flow(1, TWO))  # in its place
+    uses.take(flow(Label(1)))
+    uses.take(flow(Label(1), TWO))  # in its place
     assert set(uses.addresses) == {TWO}
-    uses.take(flow(2, TWO))
+    uses.take(flow(Label(2), TWO))
     assert uses.addresses[TWO] == 4
-    assert uses.drop(1) is None
+    assert uses.drop(Label(1)) is None
     assert uses.addresses[TWO] == 2
-    assert uses.drop(2) is None
+    assert uses.drop(Label(2)) is None
     assert not uses.addresses
-    assert uses.drop(2) is None
+    assert uses.drop(Label(2)) is None
 
 
 def test_a_route_goes_when_the_last_flow_that_needs_it_does() -> None:
     uses = Uses()
     for label in (1, 2):
-        uses.take(flow(label))
-        assert uses.need_route(label, (1, TWO)) is None
-    assert uses.need_route(1, (1, TWO)) is None, "it is needed as before"
-    assert uses.need_route(1, (2, TWO)) is None, "the other flow needs the first"
-    assert uses.drop(2) == (1, TWO)
-    assert uses.drop(1) == (2, TWO)
+        uses.take(flow(Label(label)))
+        assert uses.need_route(Label(label), (1, TWO)) is None
+    assert uses.need_route(Label(1), (1, TWO)) is None, "it is needed as before"
+    assert uses.need_route(Label(1), (2, TWO)) is None, "the other flow needs the first"
+    assert uses.drop(Label(2)) == (1, TWO)
+    assert uses.drop(Label(1)) == (2, TWO)
 
 
 # --- rules ----------------------------------------------------------------------------------------

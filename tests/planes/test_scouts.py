@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from noid.counters import PlaneCounter
+from noid.identifiers import Label
 from noid.locators import Locator, format_locator
 from tests.namespaces import ip
 from tests.planes.keeping import AID, PEER, SECTION, Kept, flow_to_peer, keeping
@@ -48,7 +49,7 @@ def test_packets_that_waited_together_have_their_mark_again(pins: Path, mark: in
             theirs = frozenset({peer})
             flow = replace(
                 flow_to_peer(),
-                local_label=label,
+                local_label=Label(label),
                 peer_aid=peer,
                 peer_locator=peer,
                 peer_locators=theirs,

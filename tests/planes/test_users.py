@@ -14,6 +14,7 @@ from noid.constants import MILLISECOND, SECOND
 from noid.flows.events import DatapathEvent, UlpPacketSeen, UnansweredPacket
 from noid.flows.flow import Flow
 from noid.host import subordinates
+from noid.identifiers import Label
 from noid.locators import Locator, format_locator, parse_locator
 from tests.namespaces import ip
 from tests.planes.keeping import AID, Kept, keeping
@@ -117,7 +118,7 @@ def _surprise(events: list[DatapathEvent]) -> None:
             return
 
 
-def flow_to(peer: Locator, label: int) -> Flow:
+def flow_to(peer: Locator, label: Label) -> Flow:
     flow = random_flow(random.Random(label))
     flow.local_label, flow.peer_aid, flow.peer_locator = label, peer, peer
     flow.local_aid = flow.local_locator = AID
@@ -159,7 +160,7 @@ class Reports:
         kept.plane.notify = self.events.append
         lead_out()
         for peer, label in self.labels.items():
-            kept.plane.install(flow_to(peer, label))
+            kept.plane.install(flow_to(peer, Label(label)))
 
     def of(self, peers: list[Locator]) -> int:
         """Of how many of these peers the silence is reported."""

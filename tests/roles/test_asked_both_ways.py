@@ -4,6 +4,7 @@
 import pytest
 
 from noid.engine.events import PairMeasured
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.roles.measuring import Round, both_ways
 from tests.engine.network import A1, A2, B1, B2
@@ -13,11 +14,11 @@ ASKED = ((A1, B1), (A2, B2))
 
 def round_of(*, here: bool, answered: dict[Locator, bool]) -> Round:
     """A round over two pairs; those of our locators that were answered, and if at themselves."""
-    one = Round(1, dict.fromkeys(ASKED), here)
+    one = Round(Label(1), dict.fromkeys(ASKED), here)
     for pair in ASKED:
         if pair[0] in answered:
             returned = answered[pair[0]]
-            one.take(PairMeasured(1, pair, 1_000, here=here, returned=returned))
+            one.take(PairMeasured(Label(1), pair, 1_000, here=here, returned=returned))
     return one
 
 
@@ -51,6 +52,6 @@ def test_what_is_asked_in_both_ways_tells_the_directions_apart(
 
 
 def test_an_answer_to_a_request_of_the_other_kind_is_none() -> None:
-    one = Round(1, dict.fromkeys(ASKED), here=True)
-    one.take(PairMeasured(1, ASKED[0], 1_000))
+    one = Round(Label(1), dict.fromkeys(ASKED), here=True)
+    one.take(PairMeasured(Label(1), ASKED[0], 1_000))
     assert one.answers[ASKED[0]] is None

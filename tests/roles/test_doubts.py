@@ -19,6 +19,7 @@ from noid.engine.events import (
     Switched,
 )
 from noid.engine.host import Host
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.roles.doubters import ASKS_APART_S, DOUBTERS_MAX
 from noid.roles.uplinks import PEERS_ASKED_MAX, SUSPECTS_MAX
@@ -60,7 +61,7 @@ def with_others(context: Context, host: Host, count: int) -> None:
         peer = Locator(X1[:15] + bytes((number,)))
         other = replace(
             memory,
-            local_label=context.local_label ^ number + 1,
+            local_label=Label(context.local_label ^ number + 1),
             peer_aid=peer,
             peer_locator=peer,
             peer_local=(peer,),

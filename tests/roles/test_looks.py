@@ -5,6 +5,7 @@ import asyncio
 
 import pytest
 
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.roles.uplinks import CONTEXTS_LOOKED_AT_MAX, UplinkWatch
 from tests.engine.network import A1, B1, established
@@ -16,7 +17,7 @@ def looks_in(watch: UplinkWatch, clock: Clock, duration_s: float) -> int:
     """How often the contexts of a host are looked at, none of which is to be measured."""
     looks_ns: set[int] = set()
 
-    def heard_ns(label: int) -> int:
+    def heard_ns(label: Label) -> int:
         looks_ns.add(clock.now_ns)
         return 0
 

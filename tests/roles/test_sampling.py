@@ -10,6 +10,7 @@ import pytest
 from noid.engine.context import Context
 from noid.engine.events import MeasurePairs, PairMeasured
 from noid.engine.history import Pair
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.roles.sampling import (
     APART_NS,
@@ -205,7 +206,7 @@ def test_a_pair_that_does_not_answer_is_left_for_others_of_its_uplink() -> None:
 
 def test_other_contexts_are_measured_while_one_rests() -> None:
     sampling, first, second = Sampling(), context_of_two_uplinks(), context_of_two_uplinks()
-    second.local_label = first.local_label + 1
+    second.local_label = Label(first.local_label + 1)
     taken = [sampling.next_of([first, second], START_NS) for _ in range(3)]
     assert [sample and sample[0] for sample in taken] == [first, second, None]
     assert sampling.due_ns == START_NS + APART_NS
@@ -239,11 +240,11 @@ def test_a_rest_ends_when_the_peer_is_heard() -> None:
 def test_only_so_many_contexts_are_remembered() -> None:
     sampling, context = Sampling(), context_of_two_uplinks()
     for label in range(2 * TURNS_MAX):
-        context.local_label = label
+        context.local_label = Label(label)
         sampling.rest(context, START_NS)
-    context.local_label = 0
+    context.local_label = NO_LABEL
     assert sampling.next_of([context], START_NS), "the oldest is forgotten"
-    context.local_label = 2 * TURNS_MAX - 1
+    context.local_label = Label(2 * TURNS_MAX - 1)
     assert sampling.next_of([context], START_NS) is None
 
 

@@ -18,6 +18,7 @@ from noid.engine.context import Context
 from noid.engine.events import Input, LocatorsChanged, MeasurePairs, PairMeasured, Switched
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator, format_locator
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
@@ -396,10 +397,10 @@ def test_a_late_answer_over_a_silent_uplink_shows_that_it_works(is_one_way: bool
 def test_only_so_many_round_trips_are_kept() -> None:
     context, watch = heard([])
     for label in range(context.local_label + 1, context.local_label + ROUND_TRIPS_MAX + 2):
-        watch.take(PairMeasured(label, (A2, B2), 600_000_000, here=True))
+        watch.take(PairMeasured(Label(label), (A2, B2), 600_000_000, here=True))
     watch.take(PairMeasured(context.local_label, (A2, B2), 600_000_000, here=True))
     assert watch.measuring.wait_s(context, (A2, B2), here=True) > ANSWER_WAIT_UNMEASURED_S
-    context.local_label += 1
+    context.local_label = Label(context.local_label + 1)
     assert watch.measuring.wait_s(context, (A2, B2), here=True) == ANSWER_WAIT_UNMEASURED_S
 
 
@@ -420,7 +421,7 @@ def test_only_a_few_suspicions_are_kept() -> None:
 def test_a_ping_that_cannot_be_is_refused(peer: str, rounds: int, why: str) -> None:
     async def play() -> None:
         watch = watch_of(established().a.host, [], [])
-        watch.measuring.rounds = [Round(0)] * rounds
+        watch.measuring.rounds = [Round(NO_LABEL)] * rounds
         answer = await watch.ping({"peer": peer})
         assert why in answer["error"]
 

@@ -25,7 +25,7 @@ def site(region: int, number: int = 0) -> int:
 class Model:
     """What a table is about: its entries, whose they are, which are proven, and their last use."""
 
-    table: Table = field(default_factory=lambda: Table(ROW))
+    table: Table[int] = field(default_factory=lambda: Table(ROW))
     sites: dict[int, int] = field(default_factory=dict)
     proven: set[int] = field(default_factory=set)
     used: dict[int, int] = field(default_factory=dict)

@@ -20,6 +20,7 @@ import pytest
 from noid.constants import LOST_PAIRS_KEPT_MAX
 from noid.engine.records import ContextRecord, LostData
 from noid.errors import PlatformError
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator, parse_locator
 from noid.state.contexts import (
     FILE_NAME,
@@ -39,12 +40,12 @@ TREE_HEADER_OCTETS: Final = 8
 """Of a leaf of a tree in a file of SQLite; then follows where each record is, 2 octets each."""
 
 
-def memory(label: int) -> ContextRecord:
+def memory(label: Label) -> ContextRecord:
     return ContextRecord(
         local_aid=A1,
         peer_aid=B1,
         local_label=label,
-        peer_label=7,
+        peer_label=Label(7),
         agreed_key=bytes(32),
         peer_birthday=4,
         peer_reset_hash=bytes(16),
@@ -67,23 +68,28 @@ def memory(label: int) -> ContextRecord:
     )
 
 
-def everything(memories: ContextStore) -> list[tuple[int, ContextRecord | None]]:
-    return memories.page(0, 100)
+def row(number: int) -> tuple[Label, ContextRecord]:
+    """The row of a context in the store."""
+    return Label(number), memory(Label(number))
+
+
+def everything(memories: ContextStore) -> list[tuple[Label, ContextRecord | None]]:
+    return memories.page(NO_LABEL, 100)
 
 
 def test_what_one_daemon_kept_the_next_one_finds(tmp_path: Path) -> None:
     first = ContextStore(tmp_path)
-    first.keep([(1, memory(1)), (2, memory(2))])
-    first.keep([(2, None)])
+    first.keep([row(1), row(2)])
+    first.keep([(Label(2), None)])
     # It is killed: nothing is closed.
-    assert everything(ContextStore(tmp_path)) == [(1, memory(1))]
+    assert everything(ContextStore(tmp_path)) == [(1, memory(Label(1)))]
 
 
 def test_what_an_earlier_boot_left_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = ContextStore(tmp_path)
-    before.keep([(1, memory(1))])
+    before.keep([row(1)])
     before.close()
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("another\n")
@@ -97,9 +103,9 @@ def assert_replaced(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     memories = ContextStore(directory)
     assert memories.count() in (0, 1, 2)
     everything(memories)
-    memories.keep([(3, memory(3))])
-    memories.keep([(3, memory(3))])
-    assert (3, memory(3)) in everything(memories)
+    memories.keep([row(3)])
+    memories.keep([row(3)])
+    assert (3, memory(Label(3))) in everything(memories)
     memories.close()
     assert [record.getMessage() for record in caplog.records] == memories.troubles
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -107,7 +113,7 @@ def assert_replaced(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert any(path.name.endswith(".damaged") for path in directory.iterdir())
     caplog.clear()
     again = ContextStore(directory)
-    assert (3, memory(3)) in everything(again)
+    assert (3, memory(Label(3))) in everything(again)
     again.close()
     assert caplog.records == []
 
@@ -168,7 +174,7 @@ def test_records_that_are_out_of_order_are_replaced(
 ) -> None:
     """The next page begins after the last label of a page, which may be an earlier one then."""
     first = ContextStore(tmp_path)
-    first.keep((label, memory(label)) for label in (1, 2))
+    first.keep(row(label) for label in (1, 2))
     first.close()
     path = tmp_path / FILE_NAME
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -187,7 +193,7 @@ def test_every_part_of_a_file_can_be_missing(
 ) -> None:
     (tmp_path / "whole").mkdir()
     first = ContextStore(tmp_path / "whole")
-    first.keep((label, memory(label)) for label in range(1, 40))
+    first.keep(row(label) for label in range(1, 40))
     whole = {path.name: path.read_bytes() for path in files_of(tmp_path / "whole")}
     first.close()
     merged = (tmp_path / "whole" / FILE_NAME).read_bytes()
@@ -205,12 +211,12 @@ def test_every_part_of_a_file_can_be_missing(
         caplog.clear()
         with contextlib.closing(ContextStore(directory)) as memories:
             found = everything(memories)
-            assert all(one is None or one == memory(label) for label, one in found)
-            memories.keep([(77, memory(77))])
-            assert (77, memory(77)) in everything(memories)
+            assert all(one is None or one == memory(Label(label)) for label, one in found)
+            memories.keep([row(77)])
+            assert (77, memory(Label(77))) in everything(memories)
         assert len(caplog.records) <= 1, caplog.text
         with contextlib.closing(ContextStore(directory)) as memories:
-            assert (77, memory(77)) in everything(memories)
+            assert (77, memory(Label(77))) in everything(memories)
         assert len(caplog.records) <= 1, caplog.text
 
 
@@ -222,11 +228,11 @@ ODD: tuple[object, ...] = (
 @pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:20])
 def test_an_odd_row_is_none(tmp_path: Path, value: object) -> None:
     memories = ContextStore(tmp_path)
-    memories.keep([(1, memory(1)), (3, memory(3))])
+    memories.keep([row(1), row(3)])
     in_database(tmp_path, "INSERT INTO contexts VALUES (2, ?)", value)
     in_database(tmp_path, "INSERT INTO contexts VALUES (-5, ?)", value)
     in_database(tmp_path, "INSERT INTO contexts VALUES (?, ?)", 1 << 62, value)
-    assert everything(memories) == [(1, memory(1)), (2, None), (3, memory(3))]
+    assert everything(memories) == [(1, memory(Label(1))), (2, None), (3, memory(Label(3)))]
 
 
 @pytest.mark.parametrize(
@@ -266,19 +272,19 @@ def test_an_odd_row_is_none(tmp_path: Path, value: object) -> None:
     ids=str,
 )
 def test_a_memory_that_the_engine_cannot_have_left_is_none(changes: dict[str, Any]) -> None:
-    assert decoded(1, msgspec.msgpack.encode(replace(memory(1), **changes))) is None
+    assert decoded(Label(1), msgspec.msgpack.encode(replace(memory(Label(1)), **changes))) is None
 
 
 def test_any_octets_are_a_memory_or_none() -> None:
-    whole = msgspec.msgpack.encode(memory(1))
-    assert decoded(1, whole) == memory(1)
+    whole = msgspec.msgpack.encode(memory(Label(1)))
+    assert decoded(Label(1), whole) == memory(Label(1))
     chance = random.Random(1)
     for octets in range(len(whole)):
-        assert decoded(1, whole[:octets]) is None
+        assert decoded(Label(1), whole[:octets]) is None
     for _ in range(2_000):
         changed = bytearray(whole)
         changed[chance.randrange(len(whole))] = chance.randrange(256)
-        decoded(1, bytes(changed))
+        decoded(Label(1), bytes(changed))
 
 
 def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
@@ -286,7 +292,7 @@ def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         memories = ContextStore(tmp_path)
-        memories.keep([(1, memory(1))])
+        memories.keep([row(1)])
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files_of(tmp_path)} == {0o600}
@@ -312,13 +318,13 @@ FULL_DISK: Final = """
 import logging, os
 from pathlib import Path
 from noid.state.contexts import ContextStore
-from tests.state.test_contexts import everything, memory
+from tests.state.test_contexts import row
 place = Path({mount!r})
 lines = []
 logging.getLogger("noid").addHandler(handler := logging.Handler())
 handler.emit = lambda record: lines.append(record.getMessage())
 memories = ContextStore(place)
-memories.keep([(1, memory(1))])
+memories.keep([row(1)])
 filler = open(place / "filler", "wb", buffering=0)
 try:
     while True:
@@ -326,7 +332,7 @@ try:
 except OSError:
     pass
 for label in range(2, 200):
-    memories.keep([(label, memory(label))])
+    memories.keep([row(label)])
 assert memories.owes and "full" in memories.trouble, memories.trouble
 assert len(lines) == 1 and "wait in memory" in lines[0], lines[:3]
 assert not ContextStore(Path({other!r})).owes
@@ -356,6 +362,6 @@ def test_on_a_full_disk_changes_wait_and_are_written_later(tmp_path: Path) -> No
 
 def test_forgotten_is_forgotten(tmp_path: Path) -> None:
     memories = ContextStore(tmp_path)
-    memories.keep([(1, memory(1))])
+    memories.keep([row(1)])
     memories.forget_all()
     assert everything(ContextStore(tmp_path)) == []

@@ -14,6 +14,7 @@ from noid.constants import SECOND
 from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES, pin_of
@@ -23,7 +24,7 @@ from noid.state.restore import PAGE, UNANSWERED_MAX, Found, Takeover
 from noid.wire import ipv6
 from tests.planes.loading import CODEPOINTS, HERE, load
 from tests.planes.test_layout import packet_of
-from tests.state.test_contexts import A1, B2, memory
+from tests.state.test_contexts import A1, B2, memory, row
 
 COUNT = 2 * PAGE + 7
 CLOCK = FlowClock(unanswered_ns=1, reported_ns=2, received_ns=3, moved_ns=4)
@@ -44,7 +45,7 @@ def pins(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", path], check=True)
 
 
-def numbered(label: int) -> ContextRecord:
+def numbered(label: Label) -> ContextRecord:
     """A memory with a peer of its own."""
     peer = Locator(bytes.fromhex("20010db8") + label.to_bytes(12, "big"))
     return replace(memory(label), peer_aid=peer)
@@ -96,7 +97,7 @@ def found(memories: ContextStore, pins: Path) -> list[Found]:
 
 def test_everything_is_found_page_by_page_with_its_times(tmp_path: Path, pins: Path) -> None:
     memories = ContextStore(tmp_path)
-    everything = [numbered(label) for label in range(1, COUNT + 1)]
+    everything = [numbered(Label(label)) for label in range(1, COUNT + 1)]
     memories.keep((one.local_label, one) for one in everything)
     for one in everything:
         carry(pins, one)
@@ -105,17 +106,17 @@ def test_everything_is_found_page_by_page_with_its_times(tmp_path: Path, pins: P
 
 def test_what_the_kernel_does_not_carry_is_forgotten(tmp_path: Path, pins: Path) -> None:
     memories = ContextStore(tmp_path)
-    carried, gone, another = numbered(1), numbered(2), numbered(3)
+    carried, gone, another = numbered(Label(1)), numbered(Label(2)), numbered(Label(3))
     memories.keep((one.local_label, one) for one in (carried, gone, another))
     carry(pins, carried)
-    carry(pins, replace(another, peer_aid=numbered(9).peer_aid))  # has the label by now
+    carry(pins, replace(another, peer_aid=numbered(Label(9)).peer_aid))  # has the label by now
     assert [one.memory for one in found(memories, pins)] == [carried]
-    assert memories.page(0, PAGE) == [(1, carried)]
+    assert memories.page(NO_LABEL, PAGE) == [(1, carried)]
 
 
 def test_what_is_unanswered_while_there_is_no_daemon_is_found(tmp_path: Path, pins: Path) -> None:
     memories = ContextStore(tmp_path)
-    silent, idle, other = (numbered(label) for label in (1, 2, 3))
+    silent, idle, other = (numbered(Label(label)) for label in (1, 2, 3))
     memories.keep((one.local_label, one) for one in (silent, idle, other))
     for one in (silent, idle, other):
         carry(pins, one)
@@ -134,7 +135,7 @@ def test_of_very_many_unanswered_contexts_a_limited_number_is_reported(
     tmp_path: Path, pins: Path
 ) -> None:
     memories = ContextStore(tmp_path)
-    everything = [numbered(label) for label in range(1, PAGE + 9)]
+    everything = [numbered(Label(label)) for label in range(1, PAGE + 9)]
     memories.keep((one.local_label, one) for one in everything)
     for one in everything:
         carry(pins, one)
@@ -156,16 +157,16 @@ def kept_segment(pins: Path, one: ContextRecord, peer: Locator) -> None:
 
 def test_the_peer_is_where_the_kernel_has_followed_it_to(tmp_path: Path, pins: Path) -> None:
     memories = ContextStore(tmp_path)
-    one = numbered(1)
-    memories.keep([(1, one)])
-    elsewhere = numbered(77).peer_aid
+    one = numbered(Label(1))
+    memories.keep([(Label(1), one)])
+    elsewhere = numbered(Label(77)).peer_aid
     carry(pins, one, peer_locator=elsewhere)
     assert [each.memory for each in found(memories, pins)] == [replace(one, peer_locator=elsewhere)]
 
 
 def test_without_tables_there_is_nothing_to_take_up(tmp_path: Path) -> None:
     memories = ContextStore(tmp_path)
-    memories.keep([(1, memory(1))])
+    memories.keep([row(1)])
     takeover = Takeover(memories, tmp_path / "none")
     assert not takeover.is_worth_it()
     assert list(takeover.pages()) == [[]]

@@ -4,6 +4,7 @@
 from hypothesis import strategies as st
 
 from noid.constants import Codepoints
+from noid.identifiers import Label
 from noid.locators import UNSPECIFIED, Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback
@@ -22,7 +23,10 @@ A1, A2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
 B1, B2 = parse_locator("2001:db8:1:b::b"), parse_locator("2001:db8:2:b::b")
 
 CONTEXT = ContextOption(
-    sender_label=0x12345, receiver_label=0xABCDE, sender_birthday=7, receiver_birthday=0xFFFFFFFF
+    sender_label=Label(0x12345),
+    receiver_label=Label(0xABCDE),
+    sender_birthday=7,
+    receiver_birthday=0xFFFFFFFF,
 )
 SENDER = (LocatorEntry(A1, LocatorFlag.LOCAL), LocatorEntry(A2, LocatorFlag.LOCAL))
 RECEIVER = (LocatorEntry(B1, LocatorFlag.LOCAL | LocatorFlag.REMOTE),)

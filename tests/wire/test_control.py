@@ -10,6 +10,7 @@ from scapy.layers.inet6 import ICMPv6Unknown, IPv6
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX, LOCATORS_MAX
 from noid.errors import UsageError, WireError
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import (
@@ -273,7 +274,7 @@ def test_an_init_is_never_so_small_that_its_cc_amplifies_it() -> None:
         nonce=1,
         sender_aid=A1,
         receiver_aid=B1,
-        context=ContextOption(sender_label=1),
+        context=ContextOption(sender_label=Label(1)),
         tokens=Tokens(),
         key=KEY,
         sender_locators=locator_set(1),

@@ -8,6 +8,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, in6_
 
 from noid.constants import FLOW_LABEL_MASK
 from noid.errors import WireError
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import m6_next_headers, next_header_of, slot_of
@@ -27,7 +28,7 @@ def test_a_header_is_what_scapy_reads(
     source: Locator,
     destination: Locator,
     next_header: int,
-    label: int,
+    label: Label,
     traffic_class: int,
     hop_limit: int,
     payload: bytes,
@@ -60,7 +61,7 @@ def test_the_largest_label_and_the_longest_payload_are_encoded() -> None:
         destination=B1,
         next_header=59,
         payload_octets=len(longest),
-        flow_label=FLOW_LABEL_MASK,
+        flow_label=Label(FLOW_LABEL_MASK),
     )
     assert ipv6.Header.decode(header.encode() + longest) == header
     assert ipv6.plain_header(A1, B1, 59, len(longest))[4:6] == b"\xff\xff"

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What is wrong with octets, and where: every refusal says both, and is counted by the one."""
 
+from typing import Any
+
 import pytest
 
 from noid.constants import Codepoints
 from noid.errors import UsageError, WireError
+from noid.identifiers import Label
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import (
     FIXED_OCTETS,
@@ -248,7 +251,7 @@ def test_the_error_for_a_repeated_locator_has_the_offset_of_its_set() -> None:
 def test_the_high_bits_of_a_label_are_reserved() -> None:
     value = bytes.fromhex("fff12345 fffabcde 00000000 00000000")
     assert ContextOption.decode(Reader(value)) == ContextOption(
-        sender_label=0x12345, receiver_label=0xABCDE
+        sender_label=Label(0x12345), receiver_label=Label(0xABCDE)
     )
 
 
@@ -314,7 +317,7 @@ def test_what_is_quoted_may_end_after_its_header_and_not_within() -> None:
         destination=B1,
         next_header=58,
         payload_octets=0x9876,
-        flow_label=0x12345,
+        flow_label=Label(0x12345),
         traffic_class=0xBC,
         hop_limit=64,
     )
@@ -340,8 +343,8 @@ def test_a_packet_of_the_greatest_length_is_one() -> None:
         {"payload_octets": -1},
     ],
 )
-def test_a_header_holds_no_more_than_its_fields_do(field: dict[str, int]) -> None:
-    right = {"next_header": 0, "payload_octets": 0} | field
+def test_a_header_holds_no_more_than_its_fields_do(field: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"next_header": 0, "payload_octets": 0} | field
     with pytest.raises(AssertionError):
         ipv6.Header(source=A1, destination=B1, **right)
 

@@ -18,6 +18,7 @@ from noid.engine.records import ContextRecord
 from noid.errors import PlatformError, UsageError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.identifiers import NO_LABEL, Label
 from noid.lab import machine
 from noid.lab.inventory import PINS
 from noid.lab.lab import Lab
@@ -89,7 +90,7 @@ def multiply(lab: Lab, total: int) -> ContextRecord:
         The one there is.
     """
     memories = ContextStore(lab.directory / f"{HOST}-state")
-    ((_, model),) = memories.page(0, 2)
+    ((_, model),) = memories.page(NO_LABEL, 2)
     assert model is not None
     pins = lab.directory / PINS / HOST
     outbound, inbound = (_table(pins, name) for name in ("outbound", "inbound"))
@@ -117,7 +118,7 @@ def _table(pins: Path, name: str) -> libbpf.Table:
     return libbpf.Table(descriptor, *TABLES[name])
 
 
-def like(model: ContextRecord, label: int) -> ContextRecord:
+def like(model: ContextRecord, label: Label) -> ContextRecord:
     """A context like another, under another label and with a peer of its own."""
     first, second = (
         Locator(bytes.fromhex(prefix) + label.to_bytes(NUMBER_OCTETS, "big"))
@@ -136,15 +137,16 @@ def like(model: ContextRecord, label: int) -> ContextRecord:
     )
 
 
-def number_of(locator: Locator) -> int:
+def label_of(locator: Locator) -> Label:
     """The label of the context with a peer that has a locator; 0 if no such peer has it."""
     known = locator[:-NUMBER_OCTETS].hex() in PEER_PREFIXES
-    return int.from_bytes(locator[-NUMBER_OCTETS:], "big") & FLOW_LABEL_MASK if known else 0
+    number = int.from_bytes(locator[-NUMBER_OCTETS:], "big") & FLOW_LABEL_MASK
+    return Label(number) if known else NO_LABEL
 
 
-def labels_beside(model: ContextRecord) -> Iterator[int]:
+def labels_beside(model: ContextRecord) -> Iterator[Label]:
     """The labels of contexts that are like another."""
-    return (label for label in itertools.count(1) if label != model.local_label)
+    return (Label(one) for one in itertools.count(1) if one != model.local_label)
 
 
 def _flow(memory: ContextRecord) -> Flow:

@@ -25,6 +25,7 @@ from noid.bench.encounter import CODEPOINTS
 from noid.bench.flood import init_of
 from noid.bench.volley import Volley
 from noid.constants import FLOW_LABEL_MASK
+from noid.identifiers import Label
 from noid.lab import topology
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
@@ -89,7 +90,7 @@ def flood(arguments: argparse.Namespace) -> None:
     pools = {
         "inits": [_init(chance) for _ in range(POOL)],
         "strangers": [_stranger(chance) for _ in range(POOL)],
-        "requests": [_request(chance, arguments.label) for _ in range(POOL)],
+        "requests": [_request(chance, Label(arguments.label)) for _ in range(POOL)],
     }
     os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
@@ -179,12 +180,16 @@ def _stranger(chance: random.Random) -> bytes:
         destination=chance.choice(_locators(VICTIM)),
         next_header=CODEPOINTS.rewritable_first,
         payload_octets=20,
-        flow_label=chance.randrange(1, FLOW_LABEL_MASK),
+        flow_label=_label(chance),
     )
     return header.encode() + chance.randbytes(20)
 
 
-def _request(chance: random.Random, label: int) -> bytes:
+def _label(chance: random.Random) -> Label:
+    return Label(chance.randrange(1, FLOW_LABEL_MASK))
+
+
+def _request(chance: random.Random, label: Label) -> bytes:
     """A UR of the peer's that is not authentic."""
     here, there = _locators(PEER), _locators(VICTIM)
     message = ControlMessage(
@@ -192,7 +197,7 @@ def _request(chance: random.Random, label: int) -> bytes:
         nonce=chance.getrandbits(40),
         sender_aid=here[0],
         receiver_aid=there[0],
-        context=ContextOption(sender_label=chance.randrange(1, 1 << 20), receiver_label=label),
+        context=ContextOption(_label(chance), label),
         sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in here),
         receiver_locators=tuple(LocatorEntry(one, LocatorFlag.REMOTE) for one in there),
         authentication=chance.randbytes(HASH_OCTETS),

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from noid.bench.adoption import like, number_of
+from noid.bench.adoption import label_of, like
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.engine.events import (
     ContextRestored,
@@ -38,6 +38,7 @@ from noid.engine.options import HostOptions
 from noid.engine.records import ContextRecord
 from noid.flows.events import ControlMessageReceived, SourceMoved
 from noid.flows.rewrite import Arrival, Delivery, Rewriter, Watch
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.devices import open_tun
 from noid.wire import ipv6
@@ -76,7 +77,7 @@ class Crowd:
             octets: a whole IPv6 packet.
             now_ns: the present.
         """
-        label = number_of(Locator(octets[24:40]))
+        label = label_of(Locator(octets[24:40]))
         answers: list[bytes] = []
         if label and self.host.context(label) is None:
             answers += self._give(ContextRestored(mirrored(like(self.model, label))), now_ns)
@@ -104,7 +105,7 @@ class Crowd:
             source=Locator(octets[8:24]),
             destination=Locator(octets[24:40]),
             next_header=octets[6],
-            flow_label=first & FLOW_LABEL_MASK,
+            flow_label=Label(first & FLOW_LABEL_MASK),
             traffic_class=0,
             hop_limit=octets[7],
             payload=octets[ipv6.HEADER_OCTETS :],

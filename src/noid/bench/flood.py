@@ -11,6 +11,7 @@ from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import SECOND
 from noid.engine.events import SendControl
 from noid.errors import ShimError
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.shares.rates import KEY_LIFETIME
 from noid.wire.control import Code, ControlMessage, encode_packet
@@ -145,7 +146,7 @@ def init_of(here: tuple[Locator, ...], there: tuple[Locator, ...], chance: rando
         nonce=chance.getrandbits(64),
         sender_aid=here[0],
         receiver_aid=there[0],
-        context=ContextOption(sender_label=chance.randrange(1, 1 << 20), sender_birthday=1),
+        context=ContextOption(Label(chance.randrange(1, 1 << 20)), sender_birthday=1),
         tokens=Tokens(sender=chance.getrandbits(64)),
         key=chance.randbytes(32),
         sender_locators=_entries(here, LocatorFlag.LOCAL),

@@ -34,6 +34,7 @@ from noid.constants import CONTEXTS_MAX, SECOND
 from noid.control.client import ask
 from noid.engine.records import ContextRecord
 from noid.errors import PlatformError, UsageError
+from noid.identifiers import Label
 from noid.lab import machine, namespaces
 from noid.lab.configuration import METRICS
 from noid.lab.faults import Fault
@@ -137,7 +138,7 @@ class Sample:
         label: its label.
     """
 
-    def __init__(self, lab: Lab, model: ContextRecord, label: int) -> None:
+    def __init__(self, lab: Lab, model: ContextRecord, label: Label) -> None:
         peer = like(model, label).peer_aid
         self.path: Path = lab.directory / f"sample-{label}"
         words = [sys.executable, "-m", "noid.bench.traffic", "client", "udp", "in"]

@@ -17,6 +17,7 @@ from noid.constants import Codepoints
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.locators import Locator
@@ -235,7 +236,7 @@ def _flow(number: int) -> Flow:
         Locator(b"\x20\x01\x0d\xb8" + bytes((0, one)) + number.to_bytes(10, "big"))
         for one in (1, 2)
     ]
-    label = (number * SPREAD & 0xFFFFF) or 0xFFFFF
+    label = Label((number * SPREAD & 0xFFFFF) or 0xFFFFF)
     return Flow(
         local_aid=local,
         peer_aid=peers[0],

@@ -26,6 +26,7 @@ from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Sear
 from noid.engine.records import Former
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator, with_aid
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag
@@ -92,7 +93,7 @@ class Context(LocatorSets):
         dns_tries: how often the DNS was asked again after transient errors.
     """
 
-    local_label: int
+    local_label: Label
     local_token: int
     local_locator: Locator
     peer_locator: Locator
@@ -102,7 +103,7 @@ class Context(LocatorSets):
     user: int = NO_USER
     used_ns: int = 0
     state: State = State.IDLE
-    peer_label: int = 0
+    peer_label: Label = NO_LABEL
     peer_token: int = 0
     peer_birthday: int = 0
     local_key: bytes = b""

@@ -41,6 +41,7 @@ from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import better_pairs
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
+from noid.identifiers import Label
 from noid.locators import Locator, is_global_unicast
 from noid.shares import policy
 from noid.shares.policy import local_contexts, region_of_user, site_of
@@ -107,8 +108,8 @@ class Core:
     outputs: list[Output] = field(default_factory=list)
     own_sets: dict[tuple[Locator, ...], tuple[Locator, ...]] = field(default_factory=dict)
     contexts: dict[bytes, Context] = field(default_factory=dict)
-    labels: dict[int, Context] = field(default_factory=dict)
-    by_peer_label: dict[int, tuple[Context, ...]] = field(default_factory=dict)
+    labels: dict[Label, Context] = field(default_factory=dict)
+    by_peer_label: dict[Label, tuple[Context, ...]] = field(default_factory=dict)
     peers: dict[Locator, KnownPeer] = field(default_factory=dict)
     unable: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
     retries: list[tuple[int, Locator]] = field(default_factory=list)
@@ -126,14 +127,14 @@ class Core:
     repeats: Each = field(default_factory=lambda: Each(policy.REPEATS))
     agreements: Each = field(default_factory=lambda: Each(policy.AGREEMENTS))
     hints: Each = field(default_factory=lambda: Each(policy.HINTS))
-    begun_by_peers: Table = field(init=False)
-    begun_here: Table = field(init=False)
-    resolved: Table = field(default_factory=lambda: Table(policy.RESOLVED))
-    provisional: Table = field(init=False)
+    begun_by_peers: Table[Label] = field(init=False)
+    begun_here: Table[Label] = field(init=False)
+    resolved: Table[int] = field(default_factory=lambda: Table(policy.RESOLVED))
+    provisional: Table[Label] = field(init=False)
     quarantine: Quarantine = field(default_factory=Quarantine)
-    outdated: dict[int, None] = field(default_factory=dict)
+    outdated: dict[Label, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
-    measured: OrderedDict[tuple[int, int], Probe] = field(default_factory=OrderedDict)
+    measured: OrderedDict[tuple[Label, int], Probe] = field(default_factory=OrderedDict)
     disowning: Disowning = field(default_factory=Disowning)
     policy: Policy = field(init=False)
     bypassing: OrderedDict[Locator, None] = field(default_factory=OrderedDict)
@@ -240,7 +241,7 @@ class Core:
         """A delay times a random factor 0.5 to 1.5 [D16]."""
         return delay_ns // 2 + delay_ns * int.from_bytes(self.entropy(2), "big") // 0xFFFF
 
-    def free_label(self) -> int:
+    def free_label(self) -> Label:
         """A flow label that no context of ours has, from the cryptographic source [D19].
 
         Labels leave the quarantine early if needed, so that a free one is found soon.
@@ -248,13 +249,13 @@ class Core:
         while self.quarantine and len(self.labels) + len(self.quarantine) >= CONTEXTS_MAX:
             self.quarantine.release_oldest()
         while True:
-            label = int.from_bytes(self.entropy(3), "big") & FLOW_LABEL_MASK
+            label = Label(int.from_bytes(self.entropy(3), "big") & FLOW_LABEL_MASK)
             if label and label not in self.labels and label not in self.quarantine:
                 return label
 
     # --- contexts ---------------------------------------------------------------------------------
 
-    def shares_of(self, context: Context) -> tuple[Table, int]:
+    def shares_of(self, context: Context) -> tuple[Table[Label], int]:
         """The table of shares that has a context, and the site there."""
         if context.began is None:
             return self.begun_here, region_of_user(context.user)
@@ -346,7 +347,7 @@ class Core:
             return None
         at_ns, key = upcoming
         label, number = divmod(key, len(TIMERS))
-        return at_ns, (self.labels[label], TIMERS[number])
+        return at_ns, (self.labels[Label(label)], TIMERS[number])
 
     # --- peers ------------------------------------------------------------------------------------
 

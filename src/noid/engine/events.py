@@ -18,6 +18,7 @@ from noid.engine.records import ContextRecord
 from noid.engine.state import State
 from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import Locator
 
 # --- inputs ---------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class IdleChecked:
         in_use: whether the stack has a connection open between its AIDs, or was not asked [D19].
     """
 
-    local_label: int
+    local_label: Label
     received_ns: int
     in_use: bool
 
@@ -109,7 +110,7 @@ class DataHasCome:
         by_peer: the peer has asked, as the order says.
     """
 
-    local_label: int
+    local_label: Label
     since_ns: int
     by_peer: bool = False
 
@@ -134,7 +135,7 @@ class MeasurePairs:
         suspects: whether the context asks the pair in use, as answers were missed.
     """
 
-    local_label: int
+    local_label: Label
     pairs: tuple[tuple[Locator, Locator], ...]
     here: bool = False
     suspects: bool = False
@@ -200,7 +201,7 @@ class InstallFlow:
 class RemoveFlow:
     """Remove this flow; its packets are plain from now on, and its label is unknown."""
 
-    local_label: int
+    local_label: Label
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -213,7 +214,7 @@ class SendAgain:
         silent_ns: how long packets were lost, when this is the first time; 0 if that is not known.
     """
 
-    local_label: int
+    local_label: Label
     packet: bytes
     silent_ns: int = field(default=0, compare=False)
 
@@ -235,7 +236,7 @@ class NoteHeard:
             between signs of life of the peer.
     """
 
-    local_label: int
+    local_label: Label
     unasked: bool = False
 
 
@@ -246,14 +247,14 @@ class RememberLater:
     Otherwise the next daemon would accept a replay of what an observer has recorded.
     """
 
-    local_label: int
+    local_label: Label
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class CheckIdle:
     """Check whether this context is idle; answer with IdleChecked."""
 
-    local_label: int
+    local_label: Label
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -267,7 +268,7 @@ class CheckData:
         by_peer: the peer has asked; otherwise this host needs to know.
     """
 
-    local_label: int
+    local_label: Label
     since_ns: int
     wait_ns: int
     by_peer: bool = False
@@ -324,7 +325,7 @@ class PairMeasured:
         returned: whether the answer arrived at our locator of the pair.
     """
 
-    local_label: int
+    local_label: Label
     pair: tuple[Locator, Locator]
     round_trip_ns: int
     here: bool = False
@@ -335,7 +336,7 @@ class PairMeasured:
 class PeerDoubts:
     """The peer hears nothing over a pair, or measures one again at once: a path may have failed."""
 
-    local_label: int
+    local_label: Label
 
 
 @dataclass(slots=True, unsafe_hash=True)

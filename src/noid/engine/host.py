@@ -75,6 +75,7 @@ from noid.flows.events import (
     UnknownLabelSeen,
     UnknownPeerSeen,
 )
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.shares.policy import Standing
 from noid.wire.control import Code, ControlMessage, decode_message
@@ -182,7 +183,7 @@ class Host:
         """
         return list(islice(self.core.labels.values(), start, start + count))
 
-    def context(self, local_label: int) -> Context | None:
+    def context(self, local_label: Label) -> Context | None:
         """The context with a label of ours, if there is one."""
         return self.core.labels.get(local_label)
 
@@ -231,7 +232,7 @@ class Host:
         core = self.core
         return pinned(core.own, aid, peers.name_of(core, aid)) if core.own.pins else frozenset()
 
-    def memory_of(self, local_label: int) -> ContextRecord | None:
+    def memory_of(self, local_label: Label) -> ContextRecord | None:
         """What the next daemon needs of a context; None if it needs nothing [D36]."""
         context = self.core.labels.get(local_label)
         return None if context is None else adoption.remember(context)
@@ -346,7 +347,7 @@ class Host:
         if self.core.outdated:
             self._renew(list(islice(self.core.outdated, CONTEXTS_PER_TURN)))
 
-    def _renew(self, labels: Sequence[int]) -> None:
+    def _renew(self, labels: Sequence[Label]) -> None:
         """Gives these contexts the new locators, if they do not have them yet."""
         core = self.core
         for label in labels:

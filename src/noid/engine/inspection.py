@@ -16,6 +16,7 @@ from noid.engine.core import Core
 from noid.engine.known import Disowning, KnownPeer
 from noid.engine.secrets import HostKeys
 from noid.engine.state import Cue, Path, Timer, Trigger
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.shares.policy import Row
 from noid.shares.rates import Each, Rate
@@ -39,12 +40,12 @@ class Inspection:
         return self._core.contexts
 
     @property
-    def labels(self) -> Mapping[int, Context]:
+    def labels(self) -> Mapping[Label, Context]:
         """Every context, by F(local)."""
         return self._core.labels
 
     @property
-    def by_peer_label(self) -> Mapping[int, tuple[Context, ...]]:
+    def by_peer_label(self) -> Mapping[Label, tuple[Context, ...]]:
         """Contexts by F(peer)."""
         return self._core.by_peer_label
 

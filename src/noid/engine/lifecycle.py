@@ -11,6 +11,7 @@ from noid.engine.events import DeliverToUlp, InstallFlow, RemoveFlow, WatchPeer
 from noid.engine.own import marks
 from noid.engine.phases import Probation
 from noid.engine.state import State, Timer, Trigger
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import Locator
 
 
@@ -22,7 +23,7 @@ def create(
     own_local: tuple[Locator, ...],
     probation: Probation | None = None,
     *,
-    label: int = 0,
+    label: Label = NO_LABEL,
     began: Locator | None = None,
     user: int = NO_USER,
 ) -> Context | None:
@@ -109,13 +110,13 @@ def discard(core: Core, context: Context, trigger: Trigger, why: Cause) -> None:
     table, site = core.shares_of(context)
     table.remove(site, context.local_label)
     core.quarantine.keep(context, core.now_ns)
-    know_peer_label(core, context, 0)
+    know_peer_label(core, context, NO_LABEL)
     del core.labels[context.local_label]
     core.emit(RemoveFlow(context.local_label))
     _leave_pair(core, context)
 
 
-def know_peer_label(core: Core, context: Context, label: int) -> None:
+def know_peer_label(core: Core, context: Context, label: Label) -> None:
     """Stores F(peer) in the context and in the table of these labels; 0 removes it."""
     if context.peer_label:
         alike = core.by_peer_label.pop(context.peer_label)

@@ -20,6 +20,7 @@ from noid.engine.state import State, Trigger
 from noid.engine.widening import narrowed, refused
 from noid.errors import WireError
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import FIXED_OCTETS, ControlMessage
@@ -123,7 +124,7 @@ def _deliver(core: Core, context: Context, error: icmpv6.ErrorMessage, source: L
     """
     quote = error.quote
     slot = slot_of(quote[NEXT_HEADER_AT], core.options.codepoints)
-    label = int.from_bytes(quote[:4], "big") & FLOW_LABEL_MASK
+    label = Label(int.from_bytes(quote[:4], "big") & FLOW_LABEL_MASK)
     body = quote[ipv6.HEADER_OCTETS :]
     if slot is None or not label:
         return
@@ -153,7 +154,7 @@ def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:
     candidates: tuple[Context, ...] = ()
     if quote.next_header == ipv6.ICMPV6 or (slot is not None and not quote.flow_label):
         # A control message of ours: the labels are at a fixed place, in its first option.
-        label = int.from_bytes(payload[LABEL_AT : LABEL_AT + 4], "big")
+        label = Label(int.from_bytes(payload[LABEL_AT : LABEL_AT + 4], "big"))
         context = core.labels.get(label)
         named = b"" if context is None else context.local_aid + context.peer_aid
         if context is not None and payload[16:48] == named:

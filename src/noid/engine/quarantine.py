@@ -14,6 +14,7 @@ from typing import NamedTuple
 from noid.constants import CLOSE_TIME, COOKIE_LIFETIME, ENDED_MAX
 from noid.engine.context import Context
 from noid.engine.secrets import Side
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.shares.policy import QUARANTINE, site_of
 from noid.shares.tables import Table
@@ -39,21 +40,21 @@ class Quarantine:
 
     def __init__(self, limit: int = QUARANTINE.limit) -> None:
         self.limit = limit
-        self.shares = Table(QUARANTINE, limit)
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self.shares: Table[Label] = Table(QUARANTINE, limit)
+        self._kept: OrderedDict[Label, _Kept] = OrderedDict()
         self._ended: OrderedDict[Side, int] = OrderedDict()
         """When the last context of each exchange was deleted, in this order."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Label]:
         return iter(self._kept)
 
-    def __contains__(self, label: int) -> bool:
+    def __contains__(self, label: Label) -> bool:
         return label in self._kept
 
-    def key_of(self, label: int) -> bytes:
+    def key_of(self, label: Label) -> bytes:
         """K of the context that had a label; empty if it had no key, or the label is not here."""
         kept = self._kept.get(label)
         return b"" if kept is None else kept.key
@@ -81,7 +82,7 @@ class Quarantine:
         """
         return self._ended.get(peer, -1)
 
-    def put(self, label: int, now_ns: int, key: bytes, began: Locator | None) -> None:
+    def put(self, label: Label, now_ns: int, key: bytes, began: Locator | None) -> None:
         """Adds a label; if the table is full, others are removed.
 
         Args:
@@ -106,11 +107,11 @@ class Quarantine:
         """Removes the label that is first in order."""
         self._release(next(iter(self._kept)))
 
-    def _release(self, label: int) -> None:
+    def _release(self, label: Label) -> None:
         kept = self._kept.pop(label)
         if kept.site is not None:
             self.shares.remove(kept.site, label)
 
 
-def _unused(_: int) -> tuple[bool, int]:
+def _unused(_: Label) -> tuple[bool, int]:
     return False, 0

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire.options import Entries, LocatorEntry
 
@@ -14,7 +15,7 @@ class Former(NamedTuple):
     The names are those of ``Context``.
     """
 
-    peer_label: int
+    peer_label: Label
     peer_token: int
     peer_key: bytes
     local_token: int
@@ -53,8 +54,8 @@ class ContextRecord:
 
     local_aid: Locator
     peer_aid: Locator
-    local_label: int
-    peer_label: int
+    local_label: Label
+    peer_label: Label
     agreed_key: bytes
     peer_birthday: int
     peer_reset_hash: bytes

@@ -40,6 +40,7 @@ from noid.engine.update import (
 )
 from noid.engine.verifying import begin
 from noid.flows.events import ControlMessageReceived
+from noid.identifiers import NO_LABEL
 from noid.locators import Locator, is_global_unicast
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (
@@ -137,7 +138,7 @@ def _send_cc(core: Core, event: ControlMessageReceived, message: ControlMessage)
             tokens.receiver,
             message.sender_locators,
         ),
-        CookieEnd(message.receiver_aid, 0, core.options.birthday, tokens.sender, own),
+        CookieEnd(message.receiver_aid, NO_LABEL, core.options.birthday, tokens.sender, own),
         message.key,
     )
     cookie = core.keys.seal(state, event.source, core.now_ns)

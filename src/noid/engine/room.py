@@ -13,6 +13,7 @@ from noid.engine.close import say_close
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.state import Trigger
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.shares.policy import region_of_user, site_of
 from noid.shares.tables import Rank, Table
@@ -45,7 +46,7 @@ def _is_full(core: Core) -> bool:
     return len(core.labels) >= core.options.contexts_max
 
 
-def is_crowded(core: Core, label: int, context: Context | None) -> bool:
+def is_crowded(core: Core, label: Label, context: Context | None) -> bool:
     """Whether so many other contexts have this label of the peer that no more are accepted.
 
     Labels are random, so only an attacker causes this. A lookup by the peer's label examines each
@@ -55,10 +56,10 @@ def is_crowded(core: Core, label: int, context: Context | None) -> bool:
     return len(alike) >= ALIKE_MAX and context not in alike
 
 
-def _make_room(core: Core, shares: Table, site: int | None, *, is_full: bool) -> None:
+def _make_room(core: Core, shares: Table[Label], site: int | None, *, is_full: bool) -> None:
     unused_ns = max(0, core.now_ns - IN_USE_TIME)
 
-    def rank(label: int) -> Rank:
+    def rank(label: Label) -> Rank:
         context = core.labels[label]
         return bool(context.verification.proven), context.used_ns
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from noid.constants import COOKIE_LIFETIME, KEYS_KEPT, KEYS_LIFETIME
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire.options import HASH_OCTETS, Cookie, Entries, encode_entries
 
@@ -68,7 +69,7 @@ class Side(NamedTuple):
     """
 
     aid: Locator
-    label: int
+    label: Label
     token: int
     key: bytes
 
@@ -95,7 +96,7 @@ def equal(one: bytes, other: bytes) -> bool:
     return hmac.compare_digest(one, other)
 
 
-def reset_token(reset_key: bytes, birthday: int, label: int) -> bytes:
+def reset_token(reset_key: bytes, birthday: int, label: Label) -> bytes:
     """Proves that the host that allocated a label has restarted since [D39].
 
     Args:
@@ -115,7 +116,7 @@ class CookieEnd(NamedTuple):
     """What a cookie covers of one end of the future context."""
 
     aid: Locator
-    label: int
+    label: Label
     birthday: int
     token: int
     locators: Entries

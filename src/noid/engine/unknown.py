@@ -7,6 +7,7 @@ from noid.engine.core import Core
 from noid.engine.secrets import reset_token
 from noid.errors import WireError
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
+from noid.identifiers import Label
 from noid.locators import UNSPECIFIED
 from noid.wire import ipv6
 from noid.wire.control import FIXED_OCTETS, Code, ControlMessage, Piggyback
@@ -29,7 +30,7 @@ def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
     _send(core, header, event.packet, header.flow_label)
 
 
-def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
+def tell_unknown(core: Core, event: ControlMessageReceived, label: Label) -> None:
     """Answers an Update Request for an unknown context, or one that fails a check [D17, D41]."""
     slot = next_header_of(SLOT_ICMPV6, core.options.codepoints, rewritable=True)
     header = ipv6.Header(
@@ -41,7 +42,7 @@ def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
     _send(core, header, header.encode() + event.octets, label)
 
 
-def _send(core: Core, header: ipv6.Header, packet: bytes, label: int) -> None:
+def _send(core: Core, header: ipv6.Header, packet: bytes, label: Label) -> None:
     if header.destination not in core.locators or not core.is_another_host(header.source):
         return
     if not core.may_answer(header.source, core.errors):

@@ -7,6 +7,7 @@ Nothing changes an event; the classes are not frozen, because that makes them sl
 from dataclasses import dataclass
 
 from noid.constants import NO_USER
+from noid.identifiers import Label
 from noid.locators import Locator
 
 
@@ -51,7 +52,7 @@ class UnansweredPacket:
         packets: that are unanswered; a plane may not count further than UNANSWERED_MANY.
     """
 
-    local_label: int
+    local_label: Label
     packet: bytes
     silent_ns: int
     received_ns: int = 0
@@ -114,7 +115,7 @@ class SourceMoved:
         followed: whether the plane already sends there, because the locator in use was silent.
     """
 
-    local_label: int
+    local_label: Label
     source: Locator
     followed: bool
 
@@ -127,7 +128,7 @@ class OneWayDataSeen:
         local_label: F(local) of the flow.
     """
 
-    local_label: int
+    local_label: Label
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -138,7 +139,7 @@ class LongUnproven:
         local_label: F(local) of the flow.
     """
 
-    local_label: int
+    local_label: Label
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -150,7 +151,7 @@ class LongPacketLost:
         packet: the packet between AIDs.
     """
 
-    local_label: int
+    local_label: Label
     packet: bytes
 
 
@@ -164,7 +165,7 @@ class PacketHeld:
         source: the locator it came from, a member of the flow's peer_locators.
     """
 
-    local_label: int
+    local_label: Label
     packet: bytes
     source: Locator
 

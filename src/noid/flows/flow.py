@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from noid.constants import FLOW_LABEL_MASK
+from noid.identifiers import Label
 from noid.locators import Locator
 
 NO_LOCATOR = Locator(b"")
@@ -40,8 +41,8 @@ class Flow:
 
     local_aid: Locator
     peer_aid: Locator
-    local_label: int
-    peer_label: int
+    local_label: Label
+    peer_label: Label
     local_locator: Locator
     peer_locator: Locator
     local_locators: frozenset[Locator]

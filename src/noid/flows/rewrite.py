@@ -35,6 +35,7 @@ from noid.constants import (
 )
 from noid.counters import PlaneCounter
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.chain import has_hop_by_hop
@@ -90,7 +91,7 @@ class Arrival(NamedTuple):
     source: Locator
     destination: Locator
     next_header: int
-    flow_label: int
+    flow_label: Label
     traffic_class: int
     hop_limit: int
     payload: bytes
@@ -294,7 +295,7 @@ class Rewriter:
 
     def __init__(self, codepoints: Codepoints) -> None:
         self.by_aids: dict[bytes, Flow] = {}
-        self.by_label: dict[int, Flow] = {}
+        self.by_label: dict[Label, Flow] = {}
         # Both directions are one look-up in a table of small integers, made once.
         self._slot_heads = {
             rewritable: {
@@ -325,14 +326,14 @@ class Rewriter:
         self.by_aids[key] = flow
         self.by_label[flow.local_label] = flow
 
-    def remove(self, local_label: int) -> Flow | None:
+    def remove(self, local_label: Label) -> Flow | None:
         """Removes a flow; returns it, or None if there was none."""
         flow = self.by_label.pop(local_label, None)
         if flow is not None:
             self._forget_pair(flow.local_aid + flow.peer_aid, local_label)
         return flow
 
-    def _forget_pair(self, key: bytes, local_label: int) -> None:
+    def _forget_pair(self, key: bytes, local_label: Label) -> None:
         """Takes the flow with a label from its pair of AIDs, if it is the one that has it."""
         having = self.by_aids.get(key)
         if having is not None and having.local_label == local_label:

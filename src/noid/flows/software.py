@@ -26,6 +26,7 @@ from noid.flows.events import (
 from noid.flows.flow import Flow
 from noid.flows.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
 from noid.flows.verdict import Outcome, arrival_of, judge
+from noid.identifiers import Label
 from noid.shares.policy import CONTROL, NAMED, UNKNOWN, site_of
 from noid.shares.rates import Each, Rate
 from noid.wire import icmpv6, ipv6
@@ -79,8 +80,8 @@ class SoftwareDatapath:
 
     def __init__(self, codepoints: Codepoints, key: int = KEY) -> None:
         self.rewriter = Rewriter(codepoints)
-        self.watches: dict[int, Watch] = {}
-        self.kept: OrderedDict[int, bytes] = OrderedDict()
+        self.watches: dict[Label, Watch] = {}
+        self.kept: OrderedDict[Label, bytes] = OrderedDict()
         self.counts: Counter[PlaneCounter] = Counter()
         self._control_type = codepoints.icmpv6_type
         self.unknown = Rate(UNKNOWN, key)
@@ -97,16 +98,16 @@ class SoftwareDatapath:
         if previous is not None and previous.local_label not in self.rewriter.by_label:
             self._forget(previous.local_label)
 
-    def remove(self, local_label: int) -> None:
+    def remove(self, local_label: Label) -> None:
         """Removes a flow and everything recorded about it."""
         self.rewriter.remove(local_label)
         self._forget(local_label)
 
-    def _forget(self, local_label: int) -> None:
+    def _forget(self, local_label: Label) -> None:
         self.watches.pop(local_label, None)
         self.kept.pop(local_label, None)
 
-    def heard(self, local_label: int, now_ns: int, *, unasked: bool = False) -> None:
+    def heard(self, local_label: Label, now_ns: int, *, unasked: bool = False) -> None:
         """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 
         Args:
@@ -119,12 +120,12 @@ class SoftwareDatapath:
             watch.proven_ns = now_ns
             watch.heard(now_ns, unasked=unasked)
 
-    def received_ns(self, local_label: int) -> int:
+    def received_ns(self, local_label: Label) -> int:
         """When a flow last received something; 0 if never."""
         watch = self.watches.get(local_label)
         return 0 if watch is None else watch.received_ns
 
-    def heard_ns(self, local_label: int) -> int:
+    def heard_ns(self, local_label: Label) -> int:
         """When a flow last received data or a keepalive; 0 if never."""
         watch = self.watches.get(local_label)
         return 0 if watch is None else max(watch.received_ns, watch.heard_ns)
@@ -161,7 +162,7 @@ class SoftwareDatapath:
             effects.append(UnansweredPacket(label, packet, *known))
         return effects
 
-    def again(self, local_label: int, packet: bytes) -> list[Effect]:
+    def again(self, local_label: Label, packet: bytes) -> list[Effect]:
         """Sends a packet of the ULP again through its flow, if the flow still exists.
 
         Args:
@@ -174,7 +175,7 @@ class SoftwareDatapath:
             return []
         return [Transmit(self.rewriter.outbound(packet, flow), flow)]
 
-    def _keep(self, local_label: int, packet: bytes) -> None:
+    def _keep(self, local_label: Label, packet: bytes) -> None:
         """Keeps the last TCP segment of a flow, to be sent again on another pair of locators."""
         self.kept[local_label] = packet
         self.kept.move_to_end(local_label)

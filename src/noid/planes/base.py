@@ -13,6 +13,7 @@ from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
 from noid.host.routes import DeletedRoute, Difference, PeerRoute, Prefix
 from noid.host.survey import Survey
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.restored import Restored
 
@@ -125,7 +126,7 @@ class DataPlane(Protocol):
             aids: as ``watch`` takes them.
         """
 
-    def remove(self, local_label: int) -> None:
+    def remove(self, local_label: Label) -> None:
         """Removes a flow."""
 
     def watch(self, aid: Locator) -> None:
@@ -134,7 +135,7 @@ class DataPlane(Protocol):
     def unwatch(self, aid: Locator) -> None:
         """Removes that route."""
 
-    def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
+    def send_again(self, local_label: Label, packet: bytes, silent_ns: int = 0) -> None:
         """Sends a packet of the ULP again through its flow."""
 
     def send(self, packet: bytes) -> None:
@@ -146,7 +147,7 @@ class DataPlane(Protocol):
     def widen(self, aid: Locator) -> None:
         """Makes the stack forget the size of packets to this AID that errors have said."""
 
-    def heard(self, local_label: int, *, unasked: bool = False) -> None:
+    def heard(self, local_label: Label, *, unasked: bool = False) -> None:
         """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 
         Args:
@@ -154,10 +155,10 @@ class DataPlane(Protocol):
             unasked: whether it was unsolicited, so that it counts for the usual interval.
         """
 
-    def received_ns(self, local_label: int) -> int:
+    def received_ns(self, local_label: Label) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
 
-    def heard_ns(self, local_label: int) -> int:
+    def heard_ns(self, local_label: Label) -> int:
         """When a flow last received data or a keepalive, by the same clock; 0 if never."""
 
     def counters(self) -> Counter[PlaneCounter]:

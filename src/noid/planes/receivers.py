@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK
 from noid.flows.rewrite import Arrival, Refusal
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code
@@ -167,7 +168,7 @@ def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
         source=Locator(socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])),
         destination=Locator(destination),
         next_header=next_header,
-        flow_label=flow_information & FLOW_LABEL_MASK,
+        flow_label=Label(flow_information & FLOW_LABEL_MASK),
         traffic_class=flow_information >> 20 & 0xFF,
         hop_limit=hop_limit & 0xFF,
         payload=payload,

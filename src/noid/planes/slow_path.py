@@ -31,6 +31,7 @@ from noid.flows.rewrite import Arrival, Refusal
 from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.host.netlink import HostNetwork
 from noid.host.survey import Survey
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.base import Notify
 from noid.planes.default_sources import DefaultSources
@@ -244,14 +245,14 @@ class SlowPath:
         if before is not None and before.local_locator != flow.local_locator:
             self.default_sources.look([flow.peer_aid])
 
-    def remove(self, local_label: int) -> None:
+    def remove(self, local_label: Label) -> None:
         """Removes a flow."""
         flow = self.rewriter.by_label.get(local_label)
         self.datapath.remove(local_label)
         if flow is not None:
             self.default_sources.look([flow.peer_aid])
 
-    def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
+    def send_again(self, local_label: Label, packet: bytes, silent_ns: int = 0) -> None:
         """Sends a packet of the ULP again through its flow, if the flow still exists."""
         self._carry_out(self.datapath.again(local_label, packet))
 
@@ -267,15 +268,15 @@ class SlowPath:
         except OSError:
             self.counts[PlaneCounter.DELIVERIES_REFUSED] += 1
 
-    def heard(self, local_label: int, *, unasked: bool = False) -> None:
+    def heard(self, local_label: Label, *, unasked: bool = False) -> None:
         """Marks the packets of a flow as answered; see ``SoftwareDatapath.heard``."""
         self.datapath.heard(local_label, time.monotonic_ns(), unasked=unasked)
 
-    def received_ns(self, local_label: int) -> int:
+    def received_ns(self, local_label: Label) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
         return self.datapath.received_ns(local_label)
 
-    def heard_ns(self, local_label: int) -> int:
+    def heard_ns(self, local_label: Label) -> int:
         """When a flow last received data or a keepalive, by the same clock; 0 if never."""
         return self.datapath.heard_ns(local_label)
 

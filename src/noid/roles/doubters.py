@@ -14,6 +14,7 @@ from typing import Final
 
 from noid.engine.context import Context
 from noid.engine.host import Host
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.roles.measuring import Measuring
 
@@ -35,8 +36,8 @@ class Doubters:
     """
 
     def __init__(self) -> None:
-        self.labels: deque[int] = deque(maxlen=DOUBTERS_MAX)
-        self._asked: frozenset[int] = frozenset()
+        self.labels: deque[Label] = deque(maxlen=DOUBTERS_MAX)
+        self._asked: frozenset[Label] = frozenset()
         self.asked_s = 0.0
 
     @property
@@ -44,7 +45,7 @@ class Doubters:
         """How long after a suspicion peers are asked."""
         return max(ASK_AFTER_S, self.asked_s + ASKS_APART_S - time.monotonic())
 
-    def add(self, label: int) -> bool:
+    def add(self, label: Label) -> bool:
         """Takes a peer by the label of its context, unless our requests make it doubt.
 
         Returns:

@@ -36,6 +36,7 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.host.connections import Connections
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.base import DataPlane
 from noid.roles.uplinks import UplinkWatch
@@ -65,8 +66,8 @@ class EngineDriver:
         *,
         ask: Callable[[Question], Awaitable[Answer]],
         report: Callable[[Output], None],
-        changed: Callable[[int], None],
-        renewed: Callable[[int], None],
+        changed: Callable[[Label], None],
+        renewed: Callable[[Label], None],
     ) -> None:
         self.host = host
         self._ask = ask
@@ -161,7 +162,7 @@ class EngineDriver:
         if self.plane.received_ns(check.local_label) > check.since_ns:
             self.handle(DataHasCome(check.local_label, check.since_ns, check.by_peer))
 
-    async def _check_idle(self, label: int) -> None:
+    async def _check_idle(self, label: Label) -> None:
         """Tells when a context last received something, and whether a program needs it [D19]."""
         context = self.host.context(label)
         if context is None:

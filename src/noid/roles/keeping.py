@@ -13,6 +13,7 @@ from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host.notify import notify
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.roles.driver import EngineDriver
 from noid.state.contexts import ContextStore
@@ -40,15 +41,15 @@ class KeptContexts:
     def __init__(
         self,
         store: ContextStore,
-        memory_of: Callable[[int], ContextRecord | None],
+        memory_of: Callable[[Label], ContextRecord | None],
         *,
         renewed_s: float = RENEWED_S,
     ) -> None:
         self._store = store
         self._memory_of = memory_of
         self._renewed_s = renewed_s
-        self._changed: set[int] = set()
-        self._renewed: dict[int, None] = {}
+        self._changed: set[Label] = set()
+        self._renewed: dict[Label, None] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Handle | None = None
         self._is_closed = False
@@ -62,13 +63,13 @@ class KeptContexts:
         self._changed.update(self._renewed)
         self._write()
 
-    def changed(self, local_label: int) -> None:
+    def changed(self, local_label: Label) -> None:
         """Has a context written soon."""
         if not self._changed:
             asyncio.get_running_loop().call_soon(self._write)
         self._changed.add(local_label)
 
-    def renewed(self, local_label: int) -> None:
+    def renewed(self, local_label: Label) -> None:
         """Has a context written before long."""
         self._renewed[local_label] = None
         if self._renewal is None:
@@ -76,7 +77,7 @@ class KeptContexts:
                 self._renewed_s, self._write_renewed
             )
 
-    def keep(self, local_labels: Iterable[int]) -> None:
+    def keep(self, local_labels: Iterable[Label]) -> None:
         """Writes these contexts."""
         self._store.keep((label, self._memory_of(label)) for label in local_labels)
 

@@ -17,6 +17,7 @@ from noid.dns.records import canonical_name
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs, PairMeasured
 from noid.errors import UsageError
+from noid.identifiers import Label
 from noid.locators import Locator, format_locator, parse_locator
 
 PEER_LOCATORS_ASKED_MAX: Final = 3
@@ -64,7 +65,7 @@ class Round:
         news: is set at each answer.
     """
 
-    label: int
+    label: Label
     answers: Answers = field(default_factory=dict)
     here: bool = False
     waits_s: dict[Pair, float] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from noid.constants import NEVER
 from noid.control.uplinks import Pair
 from noid.engine.context import Context
+from noid.identifiers import Label
 from noid.locators import Locator
 
 TURN_NS: Final = 550_000_000
@@ -105,7 +106,7 @@ class Sampling:
         contexts: Iterable[Context],
         now_ns: int,
         silent: Collection[Locator] = (),
-        heard_ns: Callable[[int], int] = lambda label: NEVER - PERIOD_NS,
+        heard_ns: Callable[[Label], int] = lambda label: NEVER - PERIOD_NS,
         *,
         again_ns: int = 0,
     ) -> Sample | None:

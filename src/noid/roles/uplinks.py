@@ -42,6 +42,7 @@ from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.precise import until_next
 from noid.host.survey import Survey
+from noid.identifiers import Label
 from noid.locators import Locator, parse_locator
 from noid.roles.doubters import Doubters
 from noid.roles.gateway_search import GatewaySearch
@@ -102,7 +103,7 @@ class UplinkWatch:
         *,
         handle: Callable[[Input], None],
         compare: Callable[[], object],
-        heard_ns: Callable[[int], int],
+        heard_ns: Callable[[Label], int],
         changed: Callable[[Change], None],
         switched: Callable[[Switch], None],
         spread: Callable[[], object] = lambda: None,
@@ -415,11 +416,8 @@ class UplinkWatch:
         """What ``noid paths`` shows."""
         self.preferring.show()
         contexts = self.host.counts_by_locator
-        uplinks = self.uplinks.by_name.values()
-        return {
-            "now": round(time.time(), 3),
-            "uplinks": [uplink_report(one, contexts, octets) for one in uplinks],
-        }
+        each = (uplink_report(one, contexts, octets) for one in self.uplinks.by_name.values())
+        return {"now": round(time.time(), 3), "uplinks": list(each)}
 
     async def context(self, request: dict[str, Any]) -> dict[str, Any]:
         """The context between two AIDs and the uplink that it uses, for one program."""

@@ -8,6 +8,7 @@ of a site that has but one takes a row of one table and no object of its own.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Generic, TypeVar
 
 from noid.shares.policy import (
     LARGEST_SHOWN,
@@ -23,6 +24,8 @@ CANDIDATES = 8
 """Sites with one entry that are compared, where all sites of a region have but one."""
 HOLES_SPARE = 64
 
+Entry = TypeVar("Entry", bound=int)
+"""The numbers of the entries of a table."""
 Rank = tuple[bool, int]
 """How much an entry is worth: whether it is proven, and when it was last used."""
 
@@ -65,49 +68,49 @@ class Ranking:
         return found
 
 
-class _Crowd:
+class _Crowd(Generic[Entry]):
     """The entries of a site that has several; of each kind the least recently used first."""
 
     __slots__ = ("proven", "unproven")
 
     def __init__(self) -> None:
-        self.unproven: OrderedDict[int, None] = OrderedDict()
-        self.proven: OrderedDict[int, None] = OrderedDict()
+        self.unproven: OrderedDict[Entry, None] = OrderedDict()
+        self.proven: OrderedDict[Entry, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.unproven) + len(self.proven)
 
-    def remove(self, entry: int) -> None:
+    def remove(self, entry: Entry) -> None:
         if entry in self.unproven:
             del self.unproven[entry]
         else:
             del self.proven[entry]
 
-    def least(self) -> int:
+    def least(self) -> Entry:
         return next(iter(self.unproven or self.proven))
 
 
-class _Crowds:
+class _Crowds(Generic[Entry]):
     """The sites of a region that have several entries, or had, and their counts."""
 
     __slots__ = ("of", "ranking")
 
     def __init__(self) -> None:
-        self.of: dict[int, _Crowd] = {}
+        self.of: dict[int, _Crowd[Entry]] = {}
         self.ranking = Ranking()
 
 
-class _Region:
+class _Region(Generic[Entry]):
     """The sites of a region: those with one entry, and those with several."""
 
     __slots__ = ("crowds", "holes", "single")
 
     def __init__(self) -> None:
-        self.single: dict[int, int] = {}
-        self.crowds: _Crowds | None = None  # most regions have none
+        self.single: dict[int, Entry] = {}
+        self.crowds: _Crowds[Entry] | None = None  # most regions have none
         self.holes = 0
 
-    def crowd(self, site: int) -> _Crowd | None:
+    def crowd(self, site: int) -> _Crowd[Entry] | None:
         """The entries of a site that has several, or had."""
         return None if self.crowds is None else self.crowds.of.get(site)
 
@@ -121,7 +124,7 @@ class _Region:
         crowds = {} if self.crowds is None else dict(self.crowds.ranking.largest(LARGEST_SHOWN))
         return crowds or dict.fromkeys(islice(self.single, LARGEST_SHOWN), 1)
 
-    def add(self, site: int, entry: int) -> None:
+    def add(self, site: int, entry: Entry) -> None:
         crowd = self.crowd(site)
         if crowd is None and site not in self.single:
             self.single[site] = entry
@@ -134,7 +137,7 @@ class _Region:
         crowd.unproven[entry] = None
         self.crowds.ranking.set(site, len(crowd))
 
-    def remove(self, site: int, entry: int) -> None:
+    def remove(self, site: int, entry: Entry) -> None:
         if site in self.single:
             self._pop_single(site)
             return
@@ -145,7 +148,7 @@ class _Region:
         if not crowd:
             del self.crowds.of[site]
 
-    def _pop_single(self, site: int) -> int:
+    def _pop_single(self, site: int) -> Entry:
         """Removes a site; a table of many that were removed at its front is slow to begin."""
         entry = self.single.pop(site)
         self.holes += 1
@@ -153,7 +156,7 @@ class _Region:
             self.single, self.holes = dict(self.single), 0
         return entry
 
-    def least(self, site: int | None, rank: Callable[[int], Rank]) -> int:
+    def least(self, site: int | None, rank: Callable[[Entry], Rank]) -> Entry:
         """The entry that is worth least of a site, or of the largest one."""
         if site is not None and site in self.single:
             return self.single[site]
@@ -164,7 +167,7 @@ class _Region:
         return min(islice(self.single.values(), CANDIDATES), key=rank)
 
 
-class Table:
+class Table(Generic[Entry]):
     """The entries of each site in a table.
 
     Args:
@@ -176,7 +179,7 @@ class Table:
         self.row = row
         self.limit = limit or row.limit
         self.share = max(1, self.limit * row.share // row.limit)
-        self.regions: dict[int, _Region] = {}
+        self.regions: dict[int, _Region[Entry]] = {}
         self.ranking = Ranking()
         self.count = 0
         self._needed_until_ns = 0
@@ -199,7 +202,7 @@ class Table:
         """How many entries a region has."""
         return self.ranking.counts.get(region, 0)
 
-    def add(self, site: int, entry: int) -> None:
+    def add(self, site: int, entry: Entry) -> None:
         """Adds an entry, unproven."""
         region = site >> REGION_SHIFT
         if region not in self.regions:
@@ -208,7 +211,7 @@ class Table:
         self.ranking.set(region, self.ranking.counts.get(region, 0) + 1)
         self.count += 1
 
-    def remove(self, site: int, entry: int) -> None:
+    def remove(self, site: int, entry: Entry) -> None:
         """Removes an entry."""
         region = site >> REGION_SHIFT
         self.regions[region].remove(site, entry)
@@ -218,14 +221,14 @@ class Table:
         if not count:
             del self.regions[region]
 
-    def use(self, site: int, entry: int, *, is_proven: bool) -> None:
+    def use(self, site: int, entry: Entry, *, is_proven: bool) -> None:
         """Marks an entry as used now, or as proven."""
         crowd = self.regions[site >> REGION_SHIFT].crowd(site)
         if crowd is not None:
             crowd.remove(entry)
             (crowd.proven if is_proven else crowd.unproven)[entry] = None
 
-    def end(self, site: int, entry: int) -> None:
+    def end(self, site: int, entry: Entry) -> None:
         """Marks an entry as not needed: it is evicted first."""
         crowd = self.regions[site >> REGION_SHIFT].crowd(site)
         if crowd is not None:
@@ -238,10 +241,10 @@ class Table:
         site: int | None,
         now_ns: int,
         unused_ns: int,
-        rank: Callable[[int], Rank],
+        rank: Callable[[Entry], Rank],
         *,
         is_full: bool,
-    ) -> Iterator[int]:
+    ) -> Iterator[Entry]:
         """Yields the entries to evict before one is added; each is removed when it is yielded.
 
         Nothing comes where nothing can go: then a full table refuses the newcomer. An entry that is
@@ -280,12 +283,14 @@ class Table:
             return True
         return region in self.regions and self.regions[region].count(site) >= self.share
 
-    def _own(self, site: int, rank: Callable[[int], Rank]) -> int:
+    def _own(self, site: int, rank: Callable[[Entry], Rank]) -> Entry:
         """What a site above its share gives for one more: its own, or one of its region."""
         region = self.regions[site >> REGION_SHIFT]
         return region.least(site if region.count(site) >= self.share else None, rank)
 
-    def _largest(self, unused_ns: int, rank: Callable[[int], Rank], *, is_full: bool) -> int | None:
+    def _largest(
+        self, unused_ns: int, rank: Callable[[Entry], Rank], *, is_full: bool
+    ) -> Entry | None:
         """The entry of the largest region's largest site that is worth least, if it may go."""
         region = self.ranking.greatest()
         if region is None:

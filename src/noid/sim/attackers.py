@@ -9,6 +9,7 @@ import random
 from collections import deque
 
 from noid.constants import FLOW_LABEL_MASK
+from noid.identifiers import Label
 from noid.locators import UNSPECIFIED, Locator
 from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS, Parcel, is_control, is_data
@@ -82,11 +83,11 @@ class OffPath:
         rewritable = message.code is not Code.UC and self.random.random() < 0.3
         self.send(encode_packet(message, source, destination, CODEPOINTS, rewritable=rewritable))
 
-    def label(self) -> int:
+    def label(self) -> Label:
         """A flow label that is not in use."""
         used = {one.local_label for node in self.world.nodes.values() for one in node.host.contexts}
         while True:
-            label = self.random.randrange(1, FLOW_LABEL_MASK + 1)
+            label = Label(self.random.randrange(1, FLOW_LABEL_MASK + 1))
             if label not in used:
                 return label
 
@@ -182,7 +183,7 @@ class OffPath:
         """Data for a context whose label is guessed."""
         self.send(self.data(source, victim.locators[0], self.label()))
 
-    def data(self, source: Locator, destination: Locator, label: int) -> bytes:
+    def data(self, source: Locator, destination: Locator, label: Label) -> bytes:
         """A data packet that no program sent."""
         self.forged += 1
         packet = bytearray(build(FORGED_NUMBER + self.forged, source, destination, ipv6.UDP, 40))

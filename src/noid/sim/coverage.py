@@ -33,6 +33,7 @@ from noid.flows.events import (
     UnknownLabelSeen,
     UnknownPeerSeen,
 )
+from noid.identifiers import Label
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said
 from noid.wire.control import Code
@@ -132,7 +133,7 @@ def _of_pair(inside: Inspection, key: bytes) -> list[Context]:
     return [one for one in inside.labels.values() if one.peer_aid == peer and one.local_aid == own]
 
 
-def _labelled(inside: Inspection, label: int) -> list[Context]:
+def _labelled(inside: Inspection, label: Label) -> list[Context]:
     context = inside.labels.get(label)
     return [] if context is None else [context]
 

@@ -30,6 +30,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownPeerSeen,
 )
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import UNSPECIFIED
 from noid.sim.names import TIMEOUT_NS
 from noid.sim.node import Node
@@ -42,7 +43,7 @@ from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
 from noid.wire.options import ContextOption, Cookie, LocatorEntry, LocatorFlag, Tokens
 from noid.wire.slots import next_header_of
 
-NOBODY = 0xFFFFE
+NOBODY = Label(0xFFFFE)
 """A label that no context has."""
 CLOSING_WITHIN_NS = 20 * MINUTE
 """The longest wait for the end of an idle context."""
@@ -216,7 +217,7 @@ def _make_way(world: World, node: Node, context: Context | None) -> None:
     node.give(UnknownPeerSeen(node.locators[0]))  # changes nothing, and returns the outputs
 
 
-def _memory(node: Node, peer: Node, label: int) -> ContextRecord:
+def _memory(node: Node, peer: Node, label: Label) -> ContextRecord:
     """A record of an earlier daemon for a context with that label."""
     own, theirs = node.locators, peer.locators
     return ContextRecord(
@@ -274,7 +275,7 @@ def _control(
     chance = random.Random(f"{world.seed}/law")
     entries = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in peer.locators)
     labels = ContextOption(
-        sender_label=(context.peer_label if context is not None else 0) or 1,
+        sender_label=(context.peer_label if context is not None else NO_LABEL) or Label(1),
         receiver_label=context.local_label if context is not None else NOBODY,
     )
     about = code is not Code.UC

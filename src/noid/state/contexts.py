@@ -20,6 +20,7 @@ from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX, LOST_PAIRS_KEPT_MAX
 from noid.engine.records import ContextRecord, Former, LostData
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
+from noid.identifiers import Label
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.state import files
 from noid.state.database import DatabaseFile
@@ -53,6 +54,7 @@ TROUBLE = frozenset(
     }
 )
 """Primary codes of errors of the disk or the system; all others mean a damaged file."""
+Row = tuple[Label, bytes | None]
 TABLES = (
     "CREATE TABLE contexts (label INTEGER PRIMARY KEY, memory BLOB)",
     "CREATE TABLE life (boot TEXT, layout INTEGER)",
@@ -76,7 +78,7 @@ class ContextStore(DatabaseFile):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory / FILE_NAME)
-        self._owed: dict[int, ContextRecord | None] = {}
+        self._owed: dict[Label, ContextRecord | None] = {}
         self._begin()
 
     @property
@@ -92,18 +94,18 @@ class ContextStore(DatabaseFile):
                 ((count,),) = self._database.execute("SELECT COUNT(*) FROM contexts")
         return count
 
-    def page(self, after: int, count: int) -> list[tuple[int, ContextRecord | None]]:
+    def page(self, after: Label, count: int) -> list[tuple[Label, ContextRecord | None]]:
         """The next records after a label, in the order of F(local), up to a number.
 
         A record that cannot be read is None.
         """
-        rows: list[tuple[int, bytes | None]] = []
+        rows: list[Row] = []
         with self._caught():
             if self._database is not None:
                 rows = _in_order(after, self._database.execute(PAGE, (after, count)).fetchall())
         return [(label, decoded(label, octets)) for label, octets in rows]
 
-    def keep(self, changes: Iterable[tuple[int, ContextRecord | None]]) -> None:
+    def keep(self, changes: Iterable[tuple[Label, ContextRecord | None]]) -> None:
         """Writes records, by F(local), in one transaction; None deletes a record."""
         if self._database is None:
             return
@@ -152,7 +154,7 @@ class ContextStore(DatabaseFile):
         return database
 
     @contextlib.contextmanager
-    def _caught(self, changes: dict[int, ContextRecord | None] | None = None) -> Iterator[None]:
+    def _caught(self, changes: dict[Label, ContextRecord | None] | None = None) -> Iterator[None]:
         """Reports errors of the file; keeps changes that were not written for later."""
         try:
             yield
@@ -169,7 +171,7 @@ class ContextStore(DatabaseFile):
         except OSError as error:
             self._complain(str(error), changes)
 
-    def _complain(self, why: str, changes: dict[int, ContextRecord | None] | None) -> None:
+    def _complain(self, why: str, changes: dict[Label, ContextRecord | None] | None) -> None:
         """Reports once that nothing can be written, and the effect."""
         self._owed |= changes or {}
         consequence = (
@@ -197,7 +199,7 @@ def files_of(directory: Path) -> list[Path]:
     return [directory / f"{FILE_NAME}{end}" for end in ("", "-wal", "-shm")]
 
 
-def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
+def decoded(label: Label, octets: bytes | None) -> ContextRecord | None:
     """The record in a row; None if the engine cannot have written it."""
     if octets is None:
         return None
@@ -306,7 +308,7 @@ def _prepare(database: sqlite3.Connection) -> None:
             database.execute("INSERT INTO life VALUES (?, ?)", life)
 
 
-def _in_order(after: int, rows: list[tuple[int, bytes | None]]) -> list[tuple[int, bytes | None]]:
+def _in_order(after: Label, rows: list[Row]) -> list[Row]:
     """The rows of a page; SQLite reads a damaged tree in any order, and may never end.
 
     Raises:

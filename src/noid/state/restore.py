@@ -14,6 +14,7 @@ from typing import NamedTuple
 from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.events import UnansweredPacket
+from noid.identifiers import NO_LABEL, Label
 from noid.planes.bpf.carried import Carried
 from noid.state.contexts import ContextStore
 
@@ -83,9 +84,9 @@ class Takeover:
             self.unanswered += islice(reports, self._unanswered_max - len(self.unanswered))
             yield found
 
-    def _pages(self) -> Iterator[tuple[list[Found], list[int]]]:
+    def _pages(self) -> Iterator[tuple[list[Found], list[Label]]]:
         """The contexts of each page, and the labels of records without context or content."""
-        last = 0
+        last = NO_LABEL
         while page := self.memories.page(last, PAGE):
             found, gone = [], []
             for label, memory in page:

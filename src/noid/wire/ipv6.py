@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from noid.constants import FLOW_LABEL_MASK
 from noid.counters import Drop
 from noid.errors import WireError
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import LOCATOR_OCTETS, Locator
 
 HEADER = struct.Struct(">IHBB16s16s")
@@ -62,7 +63,7 @@ class Header:
     destination: Locator
     next_header: int
     payload_octets: int
-    flow_label: int = 0
+    flow_label: Label = NO_LABEL
     traffic_class: int = 0
     hop_limit: int = DEFAULT_HOP_LIMIT
 
@@ -114,7 +115,7 @@ class Header:
         first = int.from_bytes(packet[:4], "big")
         return cls(
             traffic_class=first >> 20 & 0xFF,
-            flow_label=first & FLOW_LABEL_MASK,
+            flow_label=Label(first & FLOW_LABEL_MASK),
             payload_octets=int.from_bytes(packet[4:6], "big"),
             next_header=packet[6],
             hop_limit=packet[7],

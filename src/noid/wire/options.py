@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.counters import Drop
 from noid.errors import WireError
+from noid.identifiers import NO_LABEL, Label
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.wire.reader import Layout, Reader
 
@@ -135,8 +136,8 @@ class ContextOption(NamedTuple):
         receiver_birthday: the receiver's, as the sender knows it, 32 bits.
     """
 
-    sender_label: int = 0
-    receiver_label: int = 0
+    sender_label: Label = NO_LABEL
+    receiver_label: Label = NO_LABEL
     sender_birthday: int = 0
     receiver_birthday: int = 0
 
@@ -147,8 +148,9 @@ class ContextOption(NamedTuple):
     @classmethod
     def decode(cls, reader: Reader) -> "ContextOption":
         """Reads the value."""
-        sender_label, receiver_label, *birthdays = reader.unpack(CONTEXT)
-        return cls(sender_label & FLOW_LABEL_MASK, receiver_label & FLOW_LABEL_MASK, *birthdays)
+        sender, receiver, *birthdays = reader.unpack(CONTEXT)
+        labels = Label(sender & FLOW_LABEL_MASK), Label(receiver & FLOW_LABEL_MASK)
+        return cls(*labels, *birthdays)
 
 
 class Tokens(NamedTuple):

@@ -5,6 +5,7 @@ import struct
 from typing import NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.wire.control import FIXED_OCTETS
 from noid.wire.options import (
@@ -35,7 +36,7 @@ class Naming(NamedTuple):
         local_aid: AID of the receiver.
     """
 
-    label: int
+    label: Label
     peer_aid: Locator
     local_aid: Locator
 
@@ -54,7 +55,7 @@ def naming_of(octets: bytes) -> Naming | None:
     peer_aid, local_aid, option, length, label = NAMING.unpack_from(octets)
     if option != OptionType.CONTEXT | CRITICAL or length != CONTEXT.octets:
         return None
-    return Naming(label & FLOW_LABEL_MASK, Locator(peer_aid), Locator(local_aid))
+    return Naming(Label(label & FLOW_LABEL_MASK), Locator(peer_aid), Locator(local_aid))
 
 
 def authentication_at(octets: bytes) -> int:

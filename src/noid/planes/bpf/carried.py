@@ -9,6 +9,7 @@ from typing import NamedTuple
 from noid.constants import UNANSWERED_PATIENCE
 from noid.flows.clock import FlowClock
 from noid.flows.events import UnansweredPacket
+from noid.identifiers import Label
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.segments import last_segment
@@ -69,7 +70,7 @@ class Carried:
         """Whether an earlier daemon of this user has left tables."""
         return self._outbound is not None and self._inbound is not None
 
-    def find(self, local_label: int, aids: bytes) -> Left | None:
+    def find(self, local_label: Label, aids: bytes) -> Left | None:
         """The state of a flow, by F(local); None if it is missing, or the label has a new owner.
 
         Args:

@@ -17,6 +17,7 @@ from noid.flows.clock import FlowClock
 from noid.flows.events import UnansweredPacket
 from noid.flows.flow import Flow
 from noid.host.routes import Prefix
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
@@ -262,7 +263,7 @@ class FlowTables(SlowPath):
             default = self._default_source(aid)  # and whether an uplink leads there
             self._put_choice(aid, self._choice_of(aid, self._local_of(aid) or default))
 
-    def remove(self, local_label: int) -> None:
+    def remove(self, local_label: Label) -> None:
         """Removes a flow."""
         flow = self.rewriter.by_label.get(local_label)
         super().remove(local_label)
@@ -308,7 +309,7 @@ class FlowTables(SlowPath):
         if not table.put(key, entry):
             self.counts[PlaneCounter.FLOWS_WITHOUT_ROOM] += 1
 
-    def _forget_label(self, local_label: int) -> None:
+    def _forget_label(self, local_label: Label) -> None:
         key = layout.label_key(local_label)
         for name in ("inbound", "far", "activities"):
             self.tables[name].remove(key)
@@ -411,7 +412,7 @@ class FlowTables(SlowPath):
             self.uses.local_of.pop(aid, None)
             self.steering.unchoose(aid)
 
-    def heard(self, local_label: int, *, unasked: bool = False) -> None:
+    def heard(self, local_label: Label, *, unasked: bool = False) -> None:
         """Marks the packets of a flow as answered; see ``SoftwareDatapath.heard``.
 
         A program writes the entry: the daemon would overwrite concurrent updates of the programs.
@@ -422,12 +423,12 @@ class FlowTables(SlowPath):
             word = layout.heard_word(local_label, unasked=unasked)
             self.programs.try_out("host_heard", word.ljust(FRAME_OCTETS, bytes(1)))
 
-    def received_ns(self, local_label: int) -> int:
+    def received_ns(self, local_label: Label) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
         entry = self.tables["inbound"].find(layout.label_key(local_label))
         return max(layout.received_ns(entry), super().received_ns(local_label))
 
-    def heard_ns(self, local_label: int) -> int:
+    def heard_ns(self, local_label: Label) -> int:
         """When a flow last received data or a keepalive, by the same clock; 0 if never."""
         entry = self.tables["inbound"].find(layout.label_key(local_label))
         return max(layout.heard_ns(entry), super().heard_ns(local_label))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.planes.uplink import (
     Uplink,
@@ -148,13 +149,13 @@ NO_OUTBOUND = Outbound.of(bytes(OUTBOUND.size))
 NO_INBOUND = Inbound.of(bytes(INBOUND.size))
 
 
-def label_key(label: int) -> bytes:
+def label_key(label: Label) -> bytes:
     """A flow label as a key: 4 octets, network order."""
     assert 0 < label <= FLOW_LABEL_MASK
     return label.to_bytes(LABEL_OCTETS, "big")
 
 
-def heard_word(label: int, *, unasked: bool) -> bytes:
+def heard_word(label: Label, *, unasked: bool) -> bytes:
     """The input of ``host_heard``: the label, and an octet that is 1 for an unsolicited message."""
     return label_key(label) + bytes((unasked,))
 
@@ -344,7 +345,7 @@ def kept_in(activity: bytes) -> Kept:
     return Kept(activity[first : first + report.octets], report.segment_octets, at_ns, version)
 
 
-def connection_key(label: int, ports: bytes) -> bytes:
+def connection_key(label: Label, ports: bytes) -> bytes:
     """A TCP connection of a flow as a key: F(local), and the ports as its segments have them."""
     return label_key(label) + ports
 

@@ -24,6 +24,7 @@ from noid.errors import PlatformError, ShimError
 from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.survey import Device, Survey
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.attachments import Uplinks
@@ -399,7 +400,7 @@ class BpfPlane(FlowTables):
 
     # --- orders -----------------------------------------------------------------------------------
 
-    def send_again(self, local_label: int, packet: bytes, silent_ns: int = 0) -> None:
+    def send_again(self, local_label: Label, packet: bytes, silent_ns: int = 0) -> None:
         """Sends the last TCP segments of a flow again, or the packet if none is stored."""
         flow = self.rewriter.by_label.get(local_label)
         if flow is not None:
@@ -436,13 +437,11 @@ class BpfPlane(FlowTables):
             if (arrival := self.datapath.arrival_of(copy)) is not None:
                 self.arrived(arrival)
             return
-        event = event_of(head, copy)
-        match event:
+        match event := event_of(head, copy):
             case None:
                 return
             case SourceMoved(followed=True):
-                flow = self.rewriter.by_label.get(event.local_label)
-                if flow is not None:
+                if flow := self.rewriter.by_label.get(event.local_label):
                     flow.peer_locator = flow.peer_source = event.source
             case UnansweredPacket():
                 self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1

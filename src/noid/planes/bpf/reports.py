@@ -12,6 +12,7 @@ from noid.flows.events import (
     UnknownPeerSeen,
 )
 from noid.host.subordinates import accountable
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf.copies import finished
 from noid.planes.bpf.layout import Report, ReportKind
@@ -25,7 +26,7 @@ def event_of(head: Report, copy: bytes) -> DatapathEvent | None:
         head: the fields of the report.
         copy: the packet that follows them.
     """
-    local_label = int.from_bytes(head.local_label, "big")
+    local_label = Label(int.from_bytes(head.local_label, "big"))
     has_packet = head.octets >= ipv6.HEADER_OCTETS
     match head.kind:
         case ReportKind.SOURCE_MOVED:

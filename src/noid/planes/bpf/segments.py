@@ -12,6 +12,7 @@ from itertools import islice
 from noid.constants import SECOND, UNANSWERED_PATIENCE
 from noid.flows.events import UnansweredPacket
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.copies import finished
 from noid.wire import ipv6
@@ -25,7 +26,7 @@ KEPT_TIME = 120 * SECOND
 TCP = bytes((ipv6.TCP,))
 
 
-def last_segment(activities: libbpf.Table, local_label: int, aids: bytes) -> bytes:
+def last_segment(activities: libbpf.Table, local_label: Label, aids: bytes) -> bytes:
     """The last segment of a flow; empty if none is stored, or it is too old.
 
     Args:
@@ -63,7 +64,7 @@ class Segments:
         flows: every flow, by its local label.
     """
 
-    def __init__(self, tables: Mapping[str, libbpf.Table], flows: Mapping[int, Flow]) -> None:
+    def __init__(self, tables: Mapping[str, libbpf.Table], flows: Mapping[Label, Flow]) -> None:
         self._tables = tables
         self._flows = flows
         self._timer: asyncio.TimerHandle | None = None
@@ -96,13 +97,13 @@ class Segments:
         packet = _packet(kept, layout.aids_key(flow))
         return packet if packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == TCP else b""
 
-    def entries(self, local_label: int) -> tuple[bytes | None, bytes | None]:
+    def entries(self, local_label: Label) -> tuple[bytes | None, bytes | None]:
         """The entries of a flow in the tables `outbound` and `inbound`."""
         flow = self._flows.get(local_label)
         sent = self._tables["outbound"].find(layout.aids_key(flow)) if flow is not None else None
         return sent, self._tables["inbound"].find(layout.label_key(local_label))
 
-    def silence_ns(self, local_label: int) -> int:
+    def silence_ns(self, local_label: Label) -> int:
         """How long packets of a flow have been unanswered; 0 if none are."""
         return layout.silence(*self.entries(local_label), time.monotonic_ns())
 
@@ -117,7 +118,7 @@ class Segments:
             self._keys = self._tables["activities"].keys()
 
     def _unanswered(self, key: bytes) -> UnansweredPacket | None:
-        flow = self._flows.get(int.from_bytes(key, "big"))
+        flow = self._flows.get(Label(int.from_bytes(key, "big")))
         kept = _kept(self._tables["activities"], key, layout.kept_in)
         if flow is None or kept is None:
             return None

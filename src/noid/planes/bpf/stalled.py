@@ -20,6 +20,7 @@ from noid.constants import SECOND
 from noid.counters import PlaneCounter
 from noid.flows.flow import Flow
 from noid.host.socket_diag import Unacknowledged, unacknowledged_connections
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf import layout
 from noid.planes.bpf.loading import Programs
@@ -77,7 +78,7 @@ class StalledConnections:
         self,
         programs: Programs,
         segments: Segments,
-        send: Callable[[int, bytes], None],
+        send: Callable[[Label, bytes], None],
         deliver: Callable[[bytes], None],
         counted: Callable[[PlaneCounter], AbstractContextManager[None]],
     ) -> None:

@@ -4,11 +4,12 @@
 from collections import Counter
 
 from noid.flows.flow import Flow
+from noid.identifiers import Label
 from noid.locators import Locator
 
 
 class Uses:
-    """Counts the flows that need something, so that what none needs any more can go.
+    """Counts the flows that use an address or a route to a peer: one that none uses is removed.
 
     Attributes:
         addresses: how many flows have an address of this host as AID(local) or Lp(local).
@@ -18,8 +19,8 @@ class Uses:
     def __init__(self) -> None:
         self.addresses: Counter[Locator] = Counter()
         self.local_of: dict[Locator, Locator] = {}
-        self._flows: dict[int, tuple[Locator, Locator]] = {}
-        self._led: dict[int, tuple[int, Locator]] = {}
+        self._flows: dict[Label, tuple[Locator, Locator]] = {}
+        self._led: dict[Label, tuple[int, Locator]] = {}
         self._leading: Counter[tuple[int, Locator]] = Counter()
 
     def take(self, flow: Flow) -> None:
@@ -29,13 +30,13 @@ class Uses:
         for one in self._flows[flow.local_label]:
             self.addresses[one] += 1
 
-    def drop(self, local_label: int) -> tuple[int, Locator] | None:
+    def drop(self, local_label: Label) -> tuple[int, Locator] | None:
         """Forgets a flow; returns row and peer if no other flow needs that route."""
         self._leave(local_label)
         return self.need_route(local_label, None)
 
     def need_route(
-        self, local_label: int, to: tuple[int, Locator] | None
+        self, local_label: Label, to: tuple[int, Locator] | None
     ) -> tuple[int, Locator] | None:
         """Records the route that a flow needs: the row of an uplink and a peer, or none.
 
@@ -54,7 +55,7 @@ class Uses:
         del self._leading[before]
         return before
 
-    def _leave(self, local_label: int) -> None:
+    def _leave(self, local_label: Label) -> None:
         for one in self._flows.pop(local_label, ()):
             self.addresses[one] -= 1
             if not self.addresses[one]:
