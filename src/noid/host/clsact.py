@@ -6,10 +6,8 @@ import errno
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from noid.errors import PlatformError
+from noid.host.library import IPRoute, NetlinkError
 
 EGRESS = 0xFFFFFFF3
 INGRESS = 0xFFFFFFF2

@@ -9,12 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from pyroute2 import IPRoute
-from pyroute2.ethtool import Ethtool
-from pyroute2.netlink.exceptions import NetlinkError
-
 from noid.errors import PlatformError
 from noid.host import clsact, routes
+from noid.host.library import Ethtool, IPRoute, NetlinkError
 from noid.host.links import (
     FAR_AWAY,
     FLAG_NO_DAD,

@@ -10,12 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.ethtool import Ethtool
-from pyroute2.ethtool.ioctl import EthtoolError
-from pyroute2.netlink.exceptions import NetlinkError
-
 from noid.constants import MTU_MIN
+from noid.host.library import Ethtool, EthtoolError, IPRoute, NetlinkError
 from noid.host.links import (
     EVERYTHING,
     FAR_AWAY,

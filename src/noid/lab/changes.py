@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, assert_never
 
-from pyroute2 import IPRoute
-
+from noid.host.library import IPRoute
 from noid.lab import advertisement, faults, namespaces, nft, routing
 from noid.lab.faults import (
     OF_THE_CARD,

@@ -19,9 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from pyroute2 import IPRoute, netns
-from pyroute2.ethtool import Ethtool
-
+from noid.host.library import Ethtool, IPRoute, netns
 from noid.lab import advertisement, nft, routing
 from noid.lab.topology import (
     HOSTS,

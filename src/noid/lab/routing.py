@@ -14,10 +14,8 @@ from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from noid.errors import PlatformError, Unsupported
+from noid.host.library import IPRoute, NetlinkError
 from noid.lab.topology import MARK_MASK, Address, Layer, Route, Rule
 
 SYSCTL_DIRECTORY: Final = Path("/proc/sys/net")
