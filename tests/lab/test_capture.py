@@ -24,6 +24,7 @@ AFTER_CUT_OCTETS = 4 * 2**20
 HEADERS = ("ipv6.nxt", "ipv6.flow", "ipv6.plen", "ipv6.src", "ipv6.dst")
 SEGMENT = ("tcp.seq_raw", "tcp.ack_raw", "tcp.len", "tcp.checksum")
 CHECKSUM = "tcp.checksum.status"
+CODE = "icmpv6.code"
 
 
 @dataclass(frozen=True)
@@ -161,23 +162,46 @@ def test_the_tcp_checksum_fits_the_identifiers_whatever_the_locators(captures: C
     assert GOOD not in statuses(captures.provider_2, shimmed), "the sum is over the AIDs still"
 
 
-def _have_crossed(captures: Captures) -> bool:
-    """Whether both hosts sent INIT at a time: then there is neither CC nor CCR [draft §4.3.1]."""
-    inits = f"icmpv6.type == {CONTROL_TYPE} && icmpv6.code == {Code.INIT.value}"
-    return (
-        len({row["ipv6.src"] for row in read_capture(captures.provider_1, inits, "ipv6.src")}) > 1
+@dataclass(frozen=True)
+class Control:
+    """The control messages of the captures: as tshark starts slowly, it reads each capture once.
+
+    Attributes:
+        provider_1: those that it carried.
+        provider_2: the same of the other.
+    """
+
+    provider_1: list[Row]
+    provider_2: list[Row]
+
+    def of(self, code: Code) -> tuple[list[Row], list[Row]]:
+        """The messages of one code."""
+        both = self.provider_1, self.provider_2
+        one, other = ([row for row in rows if row[CODE] == str(code.value)] for rows in both)
+        return one, other
+
+    @property
+    def have_crossed(self) -> bool:
+        """Whether both hosts sent INIT at a time: then there is no CC or CCR [draft §4.3.1]."""
+        return len({row["ipv6.src"] for row in self.of(Code.INIT)[0]}) > 1
+
+
+@pytest.fixture(scope="module")
+def control(captures: Captures) -> Control:
+    fields = (CODE, "ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.flow", "icmpv6.checksum.status")
+    wanted = f"icmpv6.type == {CONTROL_TYPE}"
+    one, other = (
+        read_capture(path, wanted, *fields) for path in (captures.provider_1, captures.provider_2)
     )
+    return Control(one, other)
 
 
 @pytest.mark.parametrize("code", [Code.INIT, Code.CC, Code.CCR, Code.CONF, Code.UR, Code.UA])
 def test_tshark_calls_the_checksum_of_a_control_message_correct(
-    captures: Captures, code: Code
+    control: Control, code: Code
 ) -> None:
-    control = f"icmpv6.type == {CONTROL_TYPE} && icmpv6.code == {code.value}"
-    fields = ("ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.flow", "icmpv6.checksum.status")
-    rows_1 = read_capture(captures.provider_1, control, *fields)
-    rows_2 = read_capture(captures.provider_2, control, *fields)
-    assert rows_1 or rows_2 or (code in (Code.CC, Code.CCR) and _have_crossed(captures))
+    rows_1, rows_2 = control.of(code)
+    assert rows_1 or rows_2 or (code in (Code.CC, Code.CCR) and control.have_crossed)
     plain = [row for row in rows_1 + rows_2 if row["ipv6.nxt"] == "58"]
     assert plain or not (rows_1 or rows_2) or code in (Code.UR, Code.UA), (
         "in the form of data [D47]"
