@@ -15,7 +15,7 @@ from noid.constants import MILLISECOND, SECOND
 from noid.engine.secrets import KEY_OCTETS, KeyPair
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, encode_packet
 from noid.wire.ipv6 import HEADER_OCTETS
@@ -33,11 +33,11 @@ def spoofed_inits(source: Locator, destination: Locator) -> Iterator[bytes]:
     for number, key in enumerate(itertools.cycle(KEYS)):
         init = ControlMessage(
             code=Code.INIT,
-            nonce=number + 1,
+            nonce=Nonce(number + 1),
             sender_aid=source,
             receiver_aid=destination,
             context=ContextOption(sender_label=Label(number % 0xFFFF + 1)),
-            tokens=Tokens(sender=number + 1),
+            tokens=Tokens(sender=Token(number + 1)),
             key=key,
             sender_locators=(LocatorEntry(source, LocatorFlag.LOCAL),),
             receiver_locators=(LocatorEntry(destination, LocatorFlag.REMOTE),),

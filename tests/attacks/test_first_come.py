@@ -22,6 +22,7 @@ from noid.engine.events import LocatorsChanged, Output, SendControl, StateChange
 from noid.engine.host import Host
 from noid.engine.state import State
 from noid.flows.events import IcmpErrorReceived
+from noid.identifiers import Label, Nonce
 from noid.locators import UNSPECIFIED
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message
@@ -213,7 +214,7 @@ def test_what_others_say_of_the_context_only_tests_it() -> None:
     )
     message = ControlMessage(
         code=Code.UC,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=UNSPECIFIED,
         receiver_aid=UNSPECIFIED,
         context=ContextOption(receiver_label=context.peer_label),
@@ -229,7 +230,7 @@ def test_what_others_say_of_the_context_only_tests_it() -> None:
 def test_as_many_are_asked_and_remembered_as_the_tables_hold() -> None:
     network = FirstCome()
     tables = network.a.host.inspection.disowning
-    tables.asked.update((label, []) for label in range(1, AID_ASKED_MAX + 1))
+    tables.asked.update((label, []) for label in map(Label, range(1, AID_ASKED_MAX + 1)))
     tables.until_ns.update((label.to_bytes(32), 0) for label in range(DISOWNED_MAX))
     network.attack()
     network.run(SECOND)

@@ -19,7 +19,7 @@ from typing import Any, Self
 import pytest
 
 from noid.constants import Codepoints
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
@@ -171,7 +171,7 @@ def conf_as_data(known: Known) -> bytes:
     conf = message(
         Code.CONF,
         context=ContextOption(sender_label=Label(known.b), receiver_label=Label(known.a)),
-        tokens=Tokens(sender=1, receiver=1),
+        tokens=Tokens(sender=Token(1), receiver=Token(1)),
         key=STRANGER.public,
     )
     packet = encode_packet(conf, B1, A1, CODEPOINTS, in_slot=True)
@@ -181,7 +181,7 @@ def conf_as_data(known: Known) -> bytes:
 
 def init(label: Label, source: Locator, **said: object) -> bytes:
     labels = ContextOption(sender_label=label)
-    tokens = Tokens(sender=secrets.randbits(64))
+    tokens = Tokens(sender=Token(secrets.randbits(64)))
     return plainly(
         message(Code.INIT, context=labels, tokens=tokens, key=STRANGER.public, **said), source
     )
@@ -225,7 +225,7 @@ def of_ours(known: Known) -> bytes:
 def unknown_context(known: Known) -> bytes:
     uc = ControlMessage(
         code=Code.UC,
-        nonce=secrets.randbits(63),
+        nonce=Nonce(secrets.randbits(63)),
         sender_aid=Locator(bytes(16)),
         receiver_aid=Locator(bytes(16)),
         context=ContextOption(receiver_label=Label(known.b), sender_birthday=secrets.randbits(32)),

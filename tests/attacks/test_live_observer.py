@@ -16,7 +16,7 @@ import pytest
 from noid.constants import CONTESTED_TIME, MILLISECOND, MINUTE, SECOND
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.errors import WireError
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, NO_TOKEN, Label, Nonce, Token
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -32,7 +32,7 @@ from noid.wire.slots import SLOT_ICMPV6, slot_of
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, Network, packet
 
 MALLORY = KeyPair(b"the key pair of an observer, 32 ")
-LABEL, TOKEN, NONCE = Label(0x77777), 0x7777777777777777, 99
+LABEL, TOKEN, NONCE = Label(0x77777), Token(0x7777777777777777), Nonce(99)
 NO_HASH = bytes(HASH_OCTETS)
 INTERVAL_NS = 20 * MILLISECOND
 ATTACK_NS = 20 * SECOND
@@ -58,7 +58,7 @@ class Observed(Network):
         self.code, self.answers, self.keeps_alive = code, answers, keeps_alive
         self.is_there = True
         self.key = b""
-        self.mine = self.victim = Side(A1, NO_LABEL, 0, b"")
+        self.mine = self.victim = Side(A1, NO_LABEL, NO_TOKEN, b"")
         self.nonce = 1000
         self.arrived_ns: list[int] = []
         super().__init__()
@@ -149,7 +149,7 @@ class Observed(Network):
     def short(self, code: Code, nonce: int) -> ControlMessage:
         return ControlMessage(
             code=code,
-            nonce=nonce,
+            nonce=Nonce(nonce),
             sender_aid=self.mine.aid,
             receiver_aid=self.victim.aid,
             context=ContextOption(sender_label=LABEL, receiver_label=self.victim.label),

@@ -14,6 +14,7 @@ from noid.engine.events import AskDns, InstallFlow, LocatorsChanged
 from noid.engine.update import NO_HASH
 from noid.flows.clock import FlowClock
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.planes.bpf import layout
 from noid.shares.policy import MESSAGES, REPEATS
@@ -117,7 +118,7 @@ def another_set(network: Network, number: int) -> bytes:
     others = [Locator(B2[:12] + (number * LOCATORS_MAX + one).to_bytes(4)) for one in range(14)]
     message = ControlMessage(
         code=Code.UR,
-        nonce=network.b.context.update_nonce + 1 + number,
+        nonce=Nonce(network.b.context.update_nonce + 1 + number),
         sender_aid=B1,
         receiver_aid=A1,
         context=ContextOption(),
@@ -156,7 +157,7 @@ def without_its_aid(network: Network, count: int) -> bytes:
     said = tuple(Locator(B2[:15] + bytes((number,))) for number in range(32, 31 + count))
     message = ControlMessage(
         code=Code.UR,
-        nonce=network.b.context.update_nonce + 1,
+        nonce=Nonce(network.b.context.update_nonce + 1),
         sender_aid=B1,
         receiver_aid=A1,
         context=ContextOption(),

@@ -16,6 +16,7 @@ from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
+from noid.identifiers import NO_NONCE, Nonce
 from noid.locators import Locator
 from noid.shares import policy
 from noid.wire import ipv6
@@ -106,7 +107,7 @@ def forgeries(
     for key, code in itertools.product(guesses(messages), FORGEABLE):
         message = ControlMessage(
             code=code,
-            nonce=conf.nonce if code is Code.CONF else 1 << 40,
+            nonce=Nonce(conf.nonce if code is Code.CONF else 1 << 40),
             sender_aid=sender,
             receiver_aid=receiver,
             context=labels,
@@ -188,7 +189,7 @@ def test_an_end_that_is_asked_for_its_secrets_gives_none_away() -> None:
     before = portrait(network.b.context)
     network.b.outputs.clear()
     for key in (init.key, MALLORY.public):
-        send(network, network.b, dataclasses.replace(init, nonce=5, key=key), A1)
+        send(network, network.b, dataclasses.replace(init, nonce=Nonce(5), key=key), A1)
     sent = [one.packet for one in network.b.outputs if isinstance(one, SendControl)]
     assert [one[41] for one in sent] == [Code.CC] * 2
     secrets = network.b.context.agreed_key, network.a.context.agreed_key
@@ -253,12 +254,12 @@ def test_a_flood_of_forgeries_keeps_no_authentic_message_out() -> None:
 
 def test_a_request_counts_once_whatever_the_order_of_its_burst() -> None:
     context = established().a.context
-    context.peer_update_nonce = 0
-    order = [3, 1, 2, 5, 4, 2 * NONCES_KEPT_MAX]
+    context.peer_update_nonce = NO_NONCE
+    order = [Nonce(one) for one in (3, 1, 2, 5, 4, 2 * NONCES_KEPT_MAX)]
     for nonce in order:
         assert context.is_unseen(nonce)
         context.see(nonce)
         assert not context.is_unseen(nonce)
-    assert not any(map(context.is_unseen, (0, *order)))
-    assert context.is_unseen(NONCES_KEPT_MAX)
-    assert not context.is_unseen(NONCES_KEPT_MAX - 1), "too old to be known"
+    assert not any(map(context.is_unseen, (NO_NONCE, *order)))
+    assert context.is_unseen(Nonce(NONCES_KEPT_MAX))
+    assert not context.is_unseen(Nonce(NONCES_KEPT_MAX - 1)), "too old to be known"

@@ -29,7 +29,7 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, Label, Nonce, Token
 from noid.locators import Locator
 from noid.shares.policy import CHECKS, INQUIRIES, SHARES, site_of
 from noid.wire import ipv6
@@ -85,11 +85,11 @@ class Victim:
         locators = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in named)
         init = ControlMessage(
             code=Code.INIT,
-            nonce=1,
+            nonce=Nonce(1),
             sender_aid=aid or source,
             receiver_aid=B1,
             context=ContextOption(sender_label=label),
-            tokens=Tokens(sender=token),
+            tokens=Tokens(sender=Token(token)),
             key=STRANGER.public,
             sender_locators=locators,
             receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
@@ -99,7 +99,7 @@ class Victim:
         assert cc.tokens is not None
         ccr = ControlMessage(
             code=Code.CCR,
-            nonce=1,
+            nonce=Nonce(1),
             sender_aid=aid or source,
             receiver_aid=B1,
             context=ContextOption(
@@ -107,7 +107,7 @@ class Victim:
                 sender_birthday=cc.context.receiver_birthday,
                 receiver_birthday=cc.context.sender_birthday,
             ),
-            tokens=Tokens(sender=token, receiver=cc.tokens.sender),
+            tokens=Tokens(sender=Token(token), receiver=cc.tokens.sender),
             key=STRANGER.public,
             sender_locators=cc.receiver_locators,
             receiver_locators=cc.sender_locators,

@@ -11,7 +11,7 @@ import pytest
 from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_RATE_PER_SECOND, SECOND
 from noid.engine.events import SendControl
 from noid.flows.software import Effect
-from noid.identifiers import Label
+from noid.identifiers import NO_NONCE, Label, Nonce
 from noid.locators import Locator
 from noid.shares.policy import ERRORS, REGION_SHIFT, SHARES, site_of
 from noid.shares.rates import Rate
@@ -42,7 +42,7 @@ def control(network: Network, label: Label, code: Code, source: Locator) -> None
     sets = code is Code.UR
     message = ControlMessage(
         code=code,
-        nonce=1 << 40,
+        nonce=Nonce(1 << 40),
         sender_aid=B1,
         receiver_aid=A1,
         context=ContextOption(sender_label=Label(0x4711), receiver_label=label),
@@ -73,7 +73,7 @@ def alike(message: ControlMessage, label: Label) -> bytes:
         sender_label=Label(0 if labels.sender_label == label else labels.sender_label),
         receiver_label=Label(0 if labels.receiver_label == label else labels.receiver_label),
     )
-    message = dataclasses.replace(message, nonce=0, context=labels, piggyback=None)
+    message = dataclasses.replace(message, nonce=NO_NONCE, context=labels, piggyback=None)
     return dataclasses.replace(message, reset_token=bytes(len(message.reset_token))).encode(200)
 
 

@@ -18,7 +18,7 @@ from noid.flows.clock import FlowClock
 from noid.flows.events import ControlMessageReceived
 from noid.flows.flow import Flow
 from noid.flows.software import SoftwareDatapath
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
@@ -66,11 +66,11 @@ def init(source: Locator, destination: Locator = A1, *, in_slot: bool = False) -
     """A packet of a stranger: an INIT."""
     message = ControlMessage(
         code=Code.INIT,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=source,
         receiver_aid=destination,
         context=ContextOption(sender_label=Label(5)),
-        tokens=Tokens(sender=1),
+        tokens=Tokens(sender=Token(1)),
         key=STRANGER.public,
         sender_locators=(LocatorEntry(source, LocatorFlag.LOCAL),),
         receiver_locators=(LocatorEntry(destination, LocatorFlag.REMOTE),),
@@ -82,7 +82,7 @@ def keepalive(flow: Flow, source: Locator, *, in_slot: bool = False) -> bytes:
     """A message that names the context of a flow, from any sender."""
     message = ControlMessage(
         code=Code.KEEPALIVE,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=flow.peer_aid,
         receiver_aid=flow.local_aid,
         context=ContextOption(sender_label=flow.peer_label, receiver_label=flow.local_label),

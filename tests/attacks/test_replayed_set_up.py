@@ -12,13 +12,13 @@ from noid.engine.events import TimePassed
 from noid.engine.quarantine import Quarantine
 from noid.engine.secrets import Side
 from noid.engine.state import State
-from noid.identifiers import Label
+from noid.identifiers import Label, Token
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
 from tests.engine.network import A1, B1, Network, Station, begun, packet, state_of
 
 GAP = 20 * MILLISECOND
-PEER = Side(A1, Label(5), 6, bytes(32))
+PEER = Side(A1, Label(5), Token(6), bytes(32))
 
 
 def seen(network: Network, code: Code) -> bytes:
@@ -109,14 +109,16 @@ def test_set_ups_are_remembered_while_their_cookies_are_valid() -> None:
         quarantine.end(PEER, now_ns)
         assert quarantine.deleted_ns(PEER) == now_ns
     for age_ns, is_remembered in ((COOKIE_LIFETIME, True), (COOKIE_LIFETIME + 1, False)):
-        quarantine.end(PEER._replace(token=age_ns), 2 * SECOND + age_ns)
+        quarantine.end(PEER._replace(token=Token(age_ns)), 2 * SECOND + age_ns)
         assert (quarantine.deleted_ns(PEER) >= 0) is is_remembered
 
 
 def test_the_number_of_set_ups_that_are_remembered_is_bounded() -> None:
     quarantine = Quarantine()
     for token in range(ENDED_MAX + 1):
-        quarantine.end(PEER._replace(token=token), SECOND)
-    first, *others = [quarantine.deleted_ns(PEER._replace(token=one)) for one in range(ENDED_MAX)]
+        quarantine.end(PEER._replace(token=Token(token)), SECOND)
+    first, *others = [
+        quarantine.deleted_ns(PEER._replace(token=Token(one))) for one in range(ENDED_MAX)
+    ]
     assert first < 0
     assert min(others) == SECOND

@@ -38,6 +38,7 @@ from noid.engine.update import authenticated, labels, request
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.flows.rewrite import Rewriter
 from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
+from noid.identifiers import Nonce
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import ControlMessage, encode_packet
@@ -94,7 +95,7 @@ class Station:
 
     def request(self, nonce: int, packet: bytes = b"") -> bytes:
         """An authentic Update Request of its one context, with the sets as they stand."""
-        return request(self.host.core, self.context, nonce, packet=packet)
+        return request(self.host.core, self.context, Nonce(nonce), packet=packet)
 
     def sealed(self, message: ControlMessage) -> bytes:
         """A message without authentication, as one of its one context and authentic."""

@@ -18,7 +18,7 @@ from noid.engine.events import ContextRestored, Dropped, LocatorsChanged
 from noid.engine.host import Host
 from noid.engine.state import State
 from noid.engine.update import leap, request, short_message, skip
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator
 from noid.state.contexts import decoded
 from noid.wire import ipv6
@@ -59,8 +59,8 @@ def of_b(code: Code, network: Network, nonce: int = NEW, *, flags: Flag = NO_FLA
     """An authentic message of b."""
     core, context = network.b.host.core, network.b.context
     if code is Code.UR:
-        return request(core, context, nonce, flags=flags)
-    return short_message(core, context, code, nonce)
+        return request(core, context, Nonce(nonce), flags=flags)
+    return short_message(core, context, code, Nonce(nonce))
 
 
 def asked(network: Network) -> list[tuple[Locator, Locator, ControlMessage]]:
@@ -116,7 +116,7 @@ def test_an_answer_restores_the_peer(begin: Begin) -> None:
 @BEFORE
 def test_a_request_that_names_the_nonce_is_an_answer(begin: Begin) -> None:
     network = begin()
-    network.b.context.peer_update_nonce = nonce_asked(network)
+    network.b.context.peer_update_nonce = Nonce(nonce_asked(network))
     receive(network, network.a, of_b(Code.UR, network, NEW + 1), B1, A1)
     assert is_back(network)
 

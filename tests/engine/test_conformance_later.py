@@ -23,7 +23,7 @@ from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -197,7 +197,7 @@ def test_an_acknowledgement_with_another_nonce_changes_nothing() -> None:
     network.run(15 * MILLISECOND)
     _, answer = sent_by(network.b, Code.UA)[-1]
     network.wire.clear()
-    blank = dataclasses.replace(answer, nonce=answer.nonce + 5, authentication=bytes(16))
+    blank = dataclasses.replace(answer, nonce=Nonce(answer.nonce + 5), authentication=bytes(16))
     other = authenticated(network.b.host.core, network.b.context.agreed_key, blank)
     receive(network, network.a, other, B1, A1)
     assert network.a.outputs[-1] == Dropped(Drop.UA_WITHOUT_UR)

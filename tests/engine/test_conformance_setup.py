@@ -14,7 +14,7 @@ from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.flows.events import UnknownLabelSeen
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS
 from noid.wire import ipv6
@@ -187,12 +187,14 @@ def test_an_init_with_the_label_of_a_live_context_gets_cc_and_its_ccr_gets_conf(
     network = established()
     before = network.b.context.local_label
     _, init = sent_by(network.a, Code.INIT)[0]
-    receive(network, network.b, dataclasses.replace(init, nonce=77), A1, B1)
+    receive(network, network.b, dataclasses.replace(init, nonce=Nonce(77)), A1, B1)
     _, check = sent_by(network.b, Code.CC)[-1]
     assert check.nonce == 77
     assert check.cookie is not None
     _, reply = sent_by(network.a, Code.CCR)[0]
-    reply = dataclasses.replace(reply, nonce=77, cookie=check.cookie, tokens=turned(check.tokens))
+    reply = dataclasses.replace(
+        reply, nonce=Nonce(77), cookie=check.cookie, tokens=turned(check.tokens)
+    )
     receive(network, network.b, reply, A1, B1)
     _, conf = sent_by(network.b, Code.CONF)[-1]
     assert (conf.nonce, conf.context.sender_label) == (77, before)

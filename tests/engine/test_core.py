@@ -10,7 +10,7 @@ from noid.engine.core import Core
 from noid.engine.options import HostOptions
 from noid.engine.state import Timer, Trigger
 from noid.engine.update import request
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import A1, A2, B1, CODEPOINTS, established, packet, receive
@@ -42,7 +42,7 @@ def test_chance_takes_a_delay_from_a_half_to_one_and_a_half(octet: bytes, factor
 
 def test_a_packet_that_is_a_header_alone_is_a_packet() -> None:
     network = established()
-    octets = request(network.a.host.core, network.a.context, 1, packet=packet(A1, B1, b""))
+    octets = request(network.a.host.core, network.a.context, Nonce(1), packet=packet(A1, B1, b""))
     assert octets[CARRIED_AT] == ipv6.TCP
 
 

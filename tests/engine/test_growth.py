@@ -9,6 +9,7 @@ from noid.constants import LOCATORS_MAX, SECOND
 from noid.engine.events import LocatorsChanged
 from noid.engine.secrets import keyed_hash
 from noid.flows.events import UnansweredPacket
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage
 from noid.wire.options import LocatorEntry, LocatorFlag
@@ -34,7 +35,9 @@ def test_a_peer_that_changes_its_sets_constantly_grows_no_table() -> None:
     for number in range(3 * LOCATORS_MAX):
         other = Locator(X1[:-1] + bytes((number,)))
         entries = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in (B1, other))
-        changed = dataclasses.replace(update, nonce=update.nonce + number, sender_locators=entries)
+        changed = dataclasses.replace(
+            update, nonce=Nonce(update.nonce + number), sender_locators=entries
+        )
         receive(network, network.a, signed(network.a, changed), source, A1)
         assert network.a.context.peer_acceptable == {B1, other}
         source = other

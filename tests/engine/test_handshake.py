@@ -27,7 +27,7 @@ from noid.engine.events import (
 from noid.engine.secrets import reset_hash, reset_token
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, UlpPacketSeen
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS
 from noid.wire import ipv6
@@ -412,7 +412,7 @@ def test_an_init_is_taken_for_an_aid_that_has_left_the_host() -> None:
 def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
     network = established()
     before = network.b.context
-    stranger = dataclasses.replace(init_on(network), nonce=666)
+    stranger = dataclasses.replace(init_on(network), nonce=Nonce(666))
     (answer,) = receive(network, network.b, stranger, X1, B1)
     assert isinstance(answer, SendControl)
     assert answer.packet[41] == Code.CC

@@ -10,7 +10,7 @@ from noid.engine.causes import Cause
 from noid.engine.events import Dropped, NoteHeard, SendAgain
 from noid.engine.switching import switch
 from noid.flows.events import OneWayDataSeen
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import (
@@ -71,7 +71,7 @@ def test_a_keepalive_that_comes_again_proves_nothing() -> None:
 
 def test_a_keepalive_of_another_life_of_the_peer_is_taken() -> None:
     network = established()
-    network.a.context.peer_keepalive_nonce = 9
+    network.a.context.peer_keepalive_nonce = Nonce(9)
     lifecycle.know_peer_label(network.a.host.core, network.a.context, Label(77))
     assert network.a.context.peer_keepalive_nonce == 0
 
@@ -80,7 +80,7 @@ def test_a_forged_keepalive_proves_nothing() -> None:
     network = established()
     one_way(network)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
-    forged = dataclasses.replace(message, nonce=message.nonce + 1)
+    forged = dataclasses.replace(message, nonce=Nonce(message.nonce + 1))
     assert receive(network, network.a, forged, B1, A1) == [Dropped(Drop.KEEPALIVE_NOT_AUTHENTIC)]
 
 
@@ -88,7 +88,7 @@ def test_a_newer_update_is_applied_after_a_keepalive_with_a_later_nonce() -> Non
     network = established()
     one_way(network)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
-    late = signed(network.a, dataclasses.replace(message, nonce=message.nonce + 5))
+    late = signed(network.a, dataclasses.replace(message, nonce=Nonce(message.nonce + 5)))
     receive(network, network.a, late, B1, A1)
     assert network.a.context.peer_update_nonce < network.a.context.peer_keepalive_nonce
 

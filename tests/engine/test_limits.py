@@ -63,7 +63,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownLabelSeen,
 )
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS, ERRORS
 from noid.shares.rates import PLACES
@@ -223,11 +223,11 @@ def test_the_answer_to_the_smallest_init_is_limited_to_a_multiple_of_its_length(
     network.give(network.b, LocatorsChanged((B1, *map(numbered, range(LOCATORS_MAX)))))
     init = ControlMessage(
         code=Code.INIT,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=A1,
         receiver_aid=B1,
         context=ContextOption(sender_label=Label(1)),
-        tokens=Tokens(sender=1),
+        tokens=Tokens(sender=Token(1)),
         key=STRANGER.public,
         sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
@@ -355,9 +355,9 @@ def test_no_uplink_has_less_than_the_least_mtu() -> None:
 def test_a_packet_rides_on_a_message_only_if_both_fit_the_mtu(beyond: int, rides: bool) -> None:
     network = established()
     core, context = network.b.host.core, network.b.context
-    bare = len(request(core, context, 1))
+    bare = len(request(core, context, Nonce(1)))
     room = core.options.mtu - ipv6.HEADER_OCTETS - bare
-    octets = request(core, context, 1, packet=packet(B1, A1, bytes(room + beyond)))
+    octets = request(core, context, Nonce(1), packet=packet(B1, A1, bytes(room + beyond)))
     assert len(octets) == (bare + room if rides else bare)
 
 
@@ -395,5 +395,5 @@ def test_the_number_of_cached_frames_is_limited() -> None:
     code_points = itertools.product((Code.UA, Code.CLOSE), range(FRAMES_KEPT_MAX))
     for code, number in code_points:
         context.local_label = Label(number + 1)
-        short_message(core, context, code, 1)
+        short_message(core, context, code, Nonce(1))
     assert update._frame.cache_info().currsize == FRAMES_KEPT_MAX

@@ -17,6 +17,7 @@ from noid.engine.events import WidenPath
 from noid.engine.state import Path
 from noid.engine.update import short_message
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, LongPacketLost
+from noid.identifiers import NO_NONCE
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code
@@ -264,7 +265,7 @@ def test_a_peer_that_restarts_is_asked_once_the_context_is_set_up_again() -> Non
 
 def test_an_answer_to_no_request_shows_nothing() -> None:
     network = established()
-    octets = bytearray(short_message(network.b.host.core, network.b.context, Code.UA, 0))
+    octets = bytearray(short_message(network.b.host.core, network.b.context, Code.UA, NO_NONCE))
     octets[2:4] = ipv6.checksum(B1, A1, ipv6.ICMPV6, bytes(octets)).to_bytes(2, "big")
     answer = ControlMessageReceived(octets=bytes(octets), source=B1, destination=A1, in_slot=False)
     lose(network, LONG)

@@ -14,7 +14,7 @@ from noid.counters import Drop
 from noid.engine.events import SendControl
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, PacketHeld
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, Label, Nonce, Token
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
@@ -43,11 +43,11 @@ def ccr_from(
     """A CCR from ``source`` that claims the AID ``aid``."""
     init = ControlMessage(
         code=Code.INIT,
-        nonce=label,
+        nonce=Nonce(label),
         sender_aid=aid,
         receiver_aid=B1,
         context=ContextOption(sender_label=label),
-        tokens=Tokens(sender=5),
+        tokens=Tokens(sender=Token(5)),
         key=STRANGER.public,
         sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in {aid: 0, source: 0}),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),

@@ -17,7 +17,7 @@ from noid.engine.events import (
     SendControl,
 )
 from noid.engine.state import State
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, Label, Nonce, Token
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback
@@ -64,11 +64,11 @@ def ccr_of_a_stranger(network: Network, label: Label) -> ControlMessage:
     """The CCR of a host at X1 that claims to be A1, received while b had no context with A1."""
     init = ControlMessage(
         code=Code.INIT,
-        nonce=666,
+        nonce=Nonce(666),
         sender_aid=A1,
         receiver_aid=B1,
         context=ContextOption(sender_label=label),
-        tokens=Tokens(sender=777),
+        tokens=Tokens(sender=Token(777)),
         key=STRANGER.public,
         sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),

@@ -12,7 +12,7 @@ from noid.engine.host import OF_CODE, OF_TIMER
 from noid.engine.secrets import HostKeys, KeyPair, Side, context_key
 from noid.engine.state import LAW, PATH_LAW, TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import KEY_MASK, Timers
-from noid.identifiers import Label
+from noid.identifiers import Label, Token
 from noid.wire.control import Code
 from tests.engine.network import A1, A2, established
 
@@ -177,7 +177,7 @@ def test_both_ends_make_the_same_key_and_each_value_changes_it() -> None:
     shared = one.agree(other.public)
     assert shared == other.agree(one.public)
     assert len(shared) == 32
-    a, b = Side(A1, Label(1), 2, one.public), Side(A2, Label(3), 4, other.public)
+    a, b = Side(A1, Label(1), Token(2), one.public), Side(A2, Label(3), Token(4), other.public)
     key = context_key(shared, a, b)
     assert key == context_key(shared, b, a)
     assert len(key) == 32

@@ -20,7 +20,7 @@ import pytest
 from noid.constants import LOST_PAIRS_KEPT_MAX
 from noid.engine.records import ContextRecord, LostData
 from noid.errors import PlatformError
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, NO_NONCE, Label, Nonce
 from noid.locators import Locator, parse_locator
 from noid.state.contexts import (
     FILE_NAME,
@@ -60,11 +60,11 @@ def memory(label: Label) -> ContextRecord:
         name="b.example",
         remote=(B1, B2),
         proven=(B1, B2),
-        update_nonce=5,
-        peer_keepalive_nonce=0,
-        peer_update_nonce=6,
+        update_nonce=Nonce(5),
+        peer_keepalive_nonce=NO_NONCE,
+        peer_update_nonce=Nonce(6),
         round_trip_ns=100,
-        lost=(LostData((A1, B1), 2, 3, 4),),
+        lost=(LostData((A1, B1), 2, 3, Nonce(4)),),
     )
 
 
@@ -263,11 +263,11 @@ def test_an_odd_row_is_none(tmp_path: Path, value: object) -> None:
         {"peer_marks": ((B2, 256),)},
         {"peer_marks": ((b"2", 1),)},
         {"plain_until_ns": -1},
-        {"lost": (LostData((A1, Locator(b"2")), 1, 0, 0),)},
-        {"lost": (LostData((A1, B1), 0, 0, 0),)},
-        {"lost": (LostData((A1, B1), 1, -1, 0),)},
-        {"lost": (LostData((A1, B1), 1, 0, 1 << 63),)},
-        {"lost": (LostData((A1, B1), 1, 0, 0),) * (LOST_PAIRS_KEPT_MAX + 1)},
+        {"lost": (LostData((A1, Locator(b"2")), 1, 0, NO_NONCE),)},
+        {"lost": (LostData((A1, B1), 0, 0, NO_NONCE),)},
+        {"lost": (LostData((A1, B1), 1, -1, NO_NONCE),)},
+        {"lost": (LostData((A1, B1), 1, 0, Nonce(1 << 63)),)},
+        {"lost": (LostData((A1, B1), 1, 0, NO_NONCE),) * (LOST_PAIRS_KEPT_MAX + 1)},
     ],
     ids=str,
 )

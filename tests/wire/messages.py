@@ -4,7 +4,7 @@
 from hypothesis import strategies as st
 
 from noid.constants import Codepoints
-from noid.identifiers import Label
+from noid.identifiers import Label, Token
 from noid.locators import UNSPECIFIED, Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback
@@ -30,7 +30,7 @@ CONTEXT = ContextOption(
 )
 SENDER = (LocatorEntry(A1, LocatorFlag.LOCAL), LocatorEntry(A2, LocatorFlag.LOCAL))
 RECEIVER = (LocatorEntry(B1, LocatorFlag.LOCAL | LocatorFlag.REMOTE),)
-TOKENS = Tokens(sender=0x1111111111111111, receiver=0x2222222222222222)
+TOKENS = Tokens(sender=Token(0x1111111111111111), receiver=Token(0x2222222222222222))
 COOKIE = Cookie(timestamp=0x0102030405060708, locator=A1, keyed_hash=bytes(range(16)))
 HASH = bytes(range(16, 32))
 KEY = bytes(range(32, 64))

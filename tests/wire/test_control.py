@@ -10,7 +10,7 @@ from scapy.layers.inet6 import ICMPv6Unknown, IPv6
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX, LOCATORS_MAX
 from noid.errors import UsageError, WireError
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import (
@@ -227,7 +227,7 @@ def locator_set(count: int) -> tuple[LocatorEntry, ...]:
 def full_message(count: int) -> ControlMessage:
     return ControlMessage(
         code=Code.CC,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=B1,
         receiver_aid=A1,
         context=ContextOption(),
@@ -258,7 +258,7 @@ def test_a_message_longer_than_the_limit_is_refused_by_the_sender() -> None:
     long = UnknownOption(99, bytes(CONTROL_OCTETS_MAX))
     message = ControlMessage(
         code=Code.CLOSEACK,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=A1,
         receiver_aid=B1,
         context=ContextOption(),
@@ -271,7 +271,7 @@ def test_a_message_longer_than_the_limit_is_refused_by_the_sender() -> None:
 def test_an_init_is_never_so_small_that_its_cc_amplifies_it() -> None:
     smallest_init = ControlMessage(
         code=Code.INIT,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=A1,
         receiver_aid=B1,
         context=ContextOption(sender_label=Label(1)),
@@ -282,7 +282,7 @@ def test_an_init_is_never_so_small_that_its_cc_amplifies_it() -> None:
     )
     biggest_answer = ControlMessage(
         code=Code.CC,
-        nonce=1,
+        nonce=Nonce(1),
         sender_aid=B1,
         receiver_aid=A1,
         context=ContextOption(),
@@ -306,7 +306,7 @@ def test_only_the_checksum_and_the_authentication_are_blanked() -> None:
 def test_the_aids_are_unspecified_in_uc_and_nowhere_else() -> None:
     with pytest.raises(UsageError, match="nowhere else"):
         ControlMessage(
-            code=Code.UC, nonce=1, sender_aid=A1, receiver_aid=B1, context=ContextOption()
+            code=Code.UC, nonce=Nonce(1), sender_aid=A1, receiver_aid=B1, context=ContextOption()
         )
 
 

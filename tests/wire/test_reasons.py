@@ -7,7 +7,7 @@ import pytest
 
 from noid.constants import Codepoints
 from noid.errors import UsageError, WireError
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import (
     FIXED_OCTETS,
@@ -156,7 +156,7 @@ def test_a_sender_is_told_the_size_of_what_is_too_long() -> None:
     for beyond, fits in ((0, True), (1, False)):
         message = ControlMessage(
             code=Code.CLOSEACK,
-            nonce=1,
+            nonce=Nonce(1),
             sender_aid=A1,
             receiver_aid=B1,
             context=CONTEXT,
@@ -213,7 +213,7 @@ def value_of(number: OptionType) -> bytes:
     return {
         OptionType.CONTEXT: CONTEXT.pack(0)[value],
         OptionType.SENDER_LOCATORS: encode_entries(SENDER),
-        OptionType.TOKENS: Tokens(sender=1, receiver=2).pack(0)[value],
+        OptionType.TOKENS: Tokens(sender=Token(1), receiver=Token(2)).pack(0)[value],
         OptionType.COOKIE: Cookie(timestamp=1, locator=A1, keyed_hash=HASH).pack(0)[value],
         OptionType.AUTHENTICATION: HASH,
         OptionType.RESET_TOKEN: HASH,

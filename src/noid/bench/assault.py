@@ -25,7 +25,7 @@ from noid.bench.encounter import CODEPOINTS
 from noid.bench.flood import init_of
 from noid.bench.volley import Volley
 from noid.constants import FLOW_LABEL_MASK
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.lab import topology
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
@@ -194,7 +194,7 @@ def _request(chance: random.Random, label: Label) -> bytes:
     here, there = _locators(PEER), _locators(VICTIM)
     message = ControlMessage(
         code=Code.UR,
-        nonce=chance.getrandbits(40),
+        nonce=Nonce(chance.getrandbits(40)),
         sender_aid=here[0],
         receiver_aid=there[0],
         context=ContextOption(_label(chance), label),

@@ -38,7 +38,7 @@ from noid.engine.options import HostOptions
 from noid.engine.records import ContextRecord
 from noid.flows.events import ControlMessageReceived, SourceMoved
 from noid.flows.rewrite import Arrival, Delivery, Rewriter, Watch
-from noid.identifiers import Label
+from noid.identifiers import NO_NONCE, Label
 from noid.locators import Locator
 from noid.planes.devices import open_tun
 from noid.wire import ipv6
@@ -180,7 +180,7 @@ def mirrored(memory: ContextRecord) -> ContextRecord:
         proven=memory.own_local,
         update_nonce=memory.peer_update_nonce,
         peer_update_nonce=memory.update_nonce,
-        peer_keepalive_nonce=0,
+        peer_keepalive_nonce=NO_NONCE,
         round_trip_ns=memory.round_trip_ns,
     )
 

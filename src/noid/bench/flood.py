@@ -11,7 +11,7 @@ from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import SECOND
 from noid.engine.events import SendControl
 from noid.errors import ShimError
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import Locator
 from noid.shares.rates import KEY_LIFETIME
 from noid.wire.control import Code, ControlMessage, encode_packet
@@ -143,11 +143,11 @@ def init_of(here: tuple[Locator, ...], there: tuple[Locator, ...], chance: rando
     """
     message = ControlMessage(
         code=Code.INIT,
-        nonce=chance.getrandbits(64),
+        nonce=Nonce(chance.getrandbits(64)),
         sender_aid=here[0],
         receiver_aid=there[0],
         context=ContextOption(Label(chance.randrange(1, 1 << 20)), sender_birthday=1),
-        tokens=Tokens(sender=chance.getrandbits(64)),
+        tokens=Tokens(sender=Token(chance.getrandbits(64))),
         key=chance.randbytes(32),
         sender_locators=_entries(here, LocatorFlag.LOCAL),
         receiver_locators=_entries(there, LocatorFlag.REMOTE),

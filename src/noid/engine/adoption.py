@@ -18,6 +18,7 @@ from noid.engine.events import ContextRestored
 from noid.engine.records import ContextRecord
 from noid.engine.searching import go_on
 from noid.engine.state import State, Timer, Trigger
+from noid.identifiers import Nonce
 
 UPDATE_NONCE_LEAP = 1 << 40
 """More nonces than a context uses between two records of it, because nonces only grow [D17]."""
@@ -85,7 +86,7 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     for name in AS_IT_IS:
         setattr(context, name, getattr(memory, name))
     context.peer_marks = memory.peer_entries
-    context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
+    context.update_nonce = Nonce(memory.update_nonce + UPDATE_NONCE_LEAP)
     context.measure(context.pair, core.now_ns - memory.round_trip_ns, core.now_ns)
     context.share_sets()
     core.enter(context, State.ESTABLISHED, Trigger.CONTEXT_FOUND, Cause.TAKEN_UP)

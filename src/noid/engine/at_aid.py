@@ -24,6 +24,7 @@ from noid.engine.core import Core
 from noid.engine.phases import Exchange
 from noid.engine.state import Timer, Trigger
 from noid.engine.update import next_nonce, request, skip
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.wire.control import ControlMessage, Flag
 
@@ -61,7 +62,7 @@ def on_timer(core: Core, context: Context) -> None:
     core.set_timer(context, Timer.AID, RETRANSMIT_WAITING << turn)
 
 
-def answered(core: Core, context: Context, source: Locator, nonce: int) -> None:
+def answered(core: Core, context: Context, source: Locator, nonce: Nonce) -> None:
     """The peer received a question at its AID: that is proven, and is asked no more."""
     asked = core.disowning.asked
     if source == context.peer_aid and nonce in asked.get(context.local_label, ()):
@@ -71,7 +72,7 @@ def answered(core: Core, context: Context, source: Locator, nonce: int) -> None:
         core.install(context)
 
 
-def is_disowned_by(core: Core, context: Context, source: Locator, nonce: int) -> bool:
+def is_disowned_by(core: Core, context: Context, source: Locator, nonce: Nonce) -> bool:
     """Whether a UC or an error is the answer of the host at the AID to one of these questions.
 
     Args:

@@ -13,9 +13,10 @@ from noid.constants import CONTESTED_TIME
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.state import Timer
+from noid.identifiers import Nonce
 
 
-def refuse(core: Core, context: Context, nonce: int) -> bool:
+def refuse(core: Core, context: Context, nonce: Nonce) -> bool:
     """Notes a UC that quotes a request of ours.
 
     Args:

@@ -26,7 +26,7 @@ from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Sear
 from noid.engine.records import Former
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, NO_NONCE, NO_TOKEN, Label, Nonce, Token
 from noid.locators import Locator, with_aid
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag
@@ -94,7 +94,7 @@ class Context(LocatorSets):
     """
 
     local_label: Label
-    local_token: int
+    local_token: Token
     local_locator: Locator
     peer_locator: Locator
     renewal: Verification | None = None
@@ -104,7 +104,7 @@ class Context(LocatorSets):
     used_ns: int = 0
     state: State = State.IDLE
     peer_label: Label = NO_LABEL
-    peer_token: int = 0
+    peer_token: Token = NO_TOKEN
     peer_birthday: int = 0
     local_key: bytes = b""
     peer_key: bytes = b""
@@ -126,16 +126,16 @@ class Context(LocatorSets):
     closing: Closing | None = None
     probation: Probation | None = None
     established_ns: int = 0
-    update_nonce: int = 0
-    peer_update_nonce: int = 0
+    update_nonce: Nonce = NO_NONCE
+    peer_update_nonce: Nonce = NO_NONCE
     unseen_nonces: int = 0
-    peer_keepalive_nonce: int = 0
+    peer_keepalive_nonce: Nonce = NO_NONCE
     first_round_trip_ns: int = 0
     alive_ns: int = 0
     proven_ns: int = 0
     history: Mapping[Pair, History] = field(default_factory=lambda: NO_HISTORY)
     tolerated_ns: int = 0
-    late: dict[int, Probe] | None = None
+    late: dict[Nonce, Probe] | None = None
     searched_ns: int = 0
     unproven_again_ns: int = 0
     peer_source: Locator | None = None
@@ -184,12 +184,12 @@ class Context(LocatorSets):
         """When the peer was last heard, by data (from the plane) or by an authentic message."""
         return max(received_ns, max((one.latest_ns for one in self.history.values()), default=0))
 
-    def is_unseen(self, nonce: int) -> bool:
+    def is_unseen(self, nonce: Nonce) -> bool:
         """Whether no UR with this nonce has arrived; very old nonces count as arrived."""
         below = self.peer_update_nonce - nonce
         return below < 0 or (below > 0 and self.unseen_nonces >> (below - 1) & 1 == 1)
 
-    def see(self, nonce: int) -> None:
+    def see(self, nonce: Nonce) -> None:
         """Notes that a UR with this nonce has arrived."""
         ahead = nonce - self.peer_update_nonce
         if ahead > 0:
@@ -200,7 +200,7 @@ class Context(LocatorSets):
         elif ahead < 0:
             self.unseen_nonces &= ~(1 << min(-ahead, NONCES_KEPT_MAX + 1) - 1)
 
-    def awaits(self, nonce: int) -> bool:
+    def awaits(self, nonce: Nonce) -> bool:
         """Whether a UR of ours with this nonce is not acknowledged yet."""
         in_update = self.update is not None and self.update.nonce == nonce
         in_trial = self.trial is not None and self.doubt.covers(nonce, self.update_nonce)
@@ -303,7 +303,8 @@ class Context(LocatorSets):
             return
         if self.former is None or now_ns - self.established_ns >= CONTEXT_IDLE_TIME:
             self.former = Former(*[getattr(self, name) for name in Former._fields])
-        self.peer_update_nonce = self.peer_keepalive_nonce = self.unseen_nonces = 0
+        self.peer_update_nonce = self.peer_keepalive_nonce = NO_NONCE
+        self.unseen_nonces = 0
 
     def learn_peer_locators(self, entries: Entries) -> None:
         """Takes Lsl(peer) from a message; locators that it does not list are no longer used."""

@@ -41,7 +41,7 @@ from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import better_pairs
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import Locator, is_global_unicast
 from noid.shares import policy
 from noid.shares.policy import local_contexts, region_of_user, site_of
@@ -134,7 +134,7 @@ class Core:
     quarantine: Quarantine = field(default_factory=Quarantine)
     outdated: dict[Label, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
-    measured: OrderedDict[tuple[Label, int], Probe] = field(default_factory=OrderedDict)
+    measured: OrderedDict[tuple[Label, Nonce], Probe] = field(default_factory=OrderedDict)
     disowning: Disowning = field(default_factory=Disowning)
     policy: Policy = field(init=False)
     bypassing: OrderedDict[Locator, None] = field(default_factory=OrderedDict)
@@ -233,8 +233,15 @@ class Core:
 
     # --- entropy ----------------------------------------------------------------------------------
 
-    def nonce(self) -> int:
-        """A random 64-bit nonce; never 0, which stands for none."""
+    def nonce(self) -> Nonce:
+        """A random nonce; never 0, which stands for none."""
+        return Nonce(self._number())
+
+    def token(self) -> Token:
+        """A random token; never 0."""
+        return Token(self._number())
+
+    def _number(self) -> int:
         return int.from_bytes(self.entropy(NONCE_OCTETS), "big") or 1
 
     def jittered(self, delay_ns: int) -> int:

@@ -45,6 +45,7 @@ from noid.engine.switching import repeatable
 from noid.engine.update import next_nonce, request
 from noid.engine.widening import narrowed
 from noid.flows.events import UnansweredPacket
+from noid.identifiers import NO_NONCE, Nonce
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import ControlMessage, Flag
@@ -162,7 +163,7 @@ def on_flag(core: Core, context: Context, message: ControlMessage) -> None:
     Each of its probes says so, and any of them may arrive late, or be delayed by an attacker. A
     probe that names no UR that we sent after the last loss is about a pair that has been left.
     """
-    lost_nonce = max((one.lost_nonce for one in context.history.values()), default=0)
+    lost_nonce = max((one.lost_nonce for one in context.history.values()), default=NO_NONCE)
     if message.heard >= lost_nonce:
         loses_all = bool(message.flags & Flag.ALL_DATA_LOST)
         lose(core, context, b"", told_by_peer=True, loses_all=loses_all)
@@ -200,7 +201,7 @@ def lose(
         unseen=0,
         losses=history.losses + 1,
         lost_ns=core.now_ns,
-        lost_nonce=context.update_nonce + 1,
+        lost_nonce=Nonce(context.update_nonce + 1),
     )
     context.note(context.pair, history)
     one = Search(Cause.DATA_LOST, core.now_ns, repeatable(packet), 0, told_by_peer)

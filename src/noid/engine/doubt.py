@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+from noid.identifiers import NO_NONCE, Nonce
+
 
 class Doubt(NamedTuple):
     """Which nonces of ours only hosts that hear us know, although others know the key [D39].
@@ -14,10 +16,10 @@ class Doubt(NamedTuple):
     """
 
     until_ns: int = 0
-    after: int = 0
+    after: Nonce = NO_NONCE
     earlier: tuple[range, ...] = ()
 
-    def covers(self, nonce: int, latest: int) -> bool:
+    def covers(self, nonce: Nonce, latest: Nonce) -> bool:
         """Whether a nonce is one of them.
 
         Args:

@@ -27,6 +27,7 @@ from noid.engine.state import Cue, Path
 from noid.engine.switching import switch
 from noid.engine.verifying import put_first
 from noid.flows.events import SourceMoved
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 
@@ -97,7 +98,7 @@ def _begin(core: Core, context: Context, pair: Pair) -> None:
 
 
 def acknowledged(
-    core: Core, context: Context, nonce: int, source: Locator, *, by: Pair | None = None
+    core: Core, context: Context, nonce: Nonce, source: Locator, *, by: Pair | None = None
 ) -> None:
     """The peer has heard a UR of ours; see ``searching.acknowledged``."""
     one = context.search

@@ -46,6 +46,7 @@ from noid.engine.update import (
 )
 from noid.engine.verifying import begin
 from noid.flows.events import ControlMessageReceived, UlpPacketSeen
+from noid.identifiers import Nonce
 from noid.locators import Locator, is_global_unicast
 from noid.wire.control import Code, ControlMessage, Flag
 from noid.wire.options import ContextOption, Tokens
@@ -185,7 +186,7 @@ def _untried(context: Context, exchange: Exchange) -> list[Pair]:
     return [pair for pair in first_contacts(context) if pair not in exchange.tried]
 
 
-def _nonce_to(core: Core, exchange: Exchange, destination: Locator) -> int:
+def _nonce_to(core: Core, exchange: Exchange, destination: Locator) -> Nonce:
     """The nonce of the INITs to a destination; hosts at other destinations do not see it [D38]."""
     for nonce, other in exchange.nonces.items():
         if other == destination:

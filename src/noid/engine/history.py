@@ -16,6 +16,7 @@ from noid.constants import (
     TOLERANCE_MAX,
     VERDICT_WAIT_MIN,
 )
+from noid.identifiers import NO_NONCE, Nonce
 from noid.locators import Locator
 
 Pair = tuple[Locator, Locator]
@@ -67,7 +68,7 @@ class History(NamedTuple):
     passes_ns: int = 0
     losses: int = 0
     lost_ns: int = 0
-    lost_nonce: int = 0
+    lost_nonce: Nonce = NO_NONCE
     shortened_ns: int = 0
     asked_ns: int = 0
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from noid.constants import NO_USER
 from noid.dns.records import Question
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator
 
 
@@ -56,5 +57,5 @@ class Disowning:
         until_ns: until when a set-up has to prove the AID, by <AID(local), AID(peer)>.
     """
 
-    asked: OrderedDict[int, list[int]] = field(default_factory=OrderedDict)
+    asked: OrderedDict[Label, list[Nonce]] = field(default_factory=OrderedDict)
     until_ns: OrderedDict[bytes, int] = field(default_factory=OrderedDict)

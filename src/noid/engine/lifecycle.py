@@ -11,7 +11,7 @@ from noid.engine.events import DeliverToUlp, InstallFlow, RemoveFlow, WatchPeer
 from noid.engine.own import marks
 from noid.engine.phases import Probation
 from noid.engine.state import State, Timer, Trigger
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, NO_NONCE, Label
 from noid.locators import Locator
 
 
@@ -55,7 +55,7 @@ def create(
         peer_aid=peer_aid,
         local_label=label or core.free_label(),
         own_local=own_local,
-        local_token=core.nonce(),
+        local_token=core.token(),
         local_locator=local_aid,
         peer_locator=peer_aid,
         verification=verification,
@@ -125,7 +125,7 @@ def know_peer_label(core: Core, context: Context, label: Label) -> None:
             core.by_peer_label[context.peer_label] = others
     if label and label != context.peer_label:
         # A peer with another label has started again, and so have its nonces [D17].
-        context.peer_update_nonce = context.peer_keepalive_nonce = 0
+        context.peer_update_nonce = context.peer_keepalive_nonce = NO_NONCE
         context.unseen_nonces = 0
     context.peer_label = label
     if label:

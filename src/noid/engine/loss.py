@@ -20,7 +20,7 @@ from noid.engine.state import State, Trigger
 from noid.engine.widening import narrowed, refused
 from noid.errors import WireError
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import FIXED_OCTETS, ControlMessage
@@ -53,7 +53,7 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop(Drop.UC_FROM_UNKNOWN_LOCATOR)
         return
     believed = equal(context.peer_reset_hash, reset_hash(message.reset_token))
-    nonce = int.from_bytes(packet[ipv6.HEADER_OCTETS :][NONCE_AT : NONCE_AT + 8], "big")
+    nonce = Nonce(int.from_bytes(packet[ipv6.HEADER_OCTETS :][NONCE_AT : NONCE_AT + 8], "big"))
     if not believed and at_aid.is_disowned_by(core, context, event.source, nonce):
         at_aid.disown(core, context, Trigger.UC)
         return
@@ -85,7 +85,7 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     context = _quoted(core, quote, body)
     if context is None or not context.is_settled:
         return  # about plain packets, which the kernel handles
-    nonce = int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big")  # if it is about a message
+    nonce = Nonce(int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big"))  # if it is about a message
     has_left = (quote.source, quote.destination) != context.pair
     # It would end a new connection, although the present pair works.
     is_of_path = (error.type, error.code) in icmpv6.PATH_ERRORS

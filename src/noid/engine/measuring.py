@@ -16,6 +16,7 @@ from noid.engine.history import Pair
 from noid.engine.phases import Probe
 from noid.engine.searching import search
 from noid.engine.update import next_nonce, request
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Flag
 
@@ -37,7 +38,7 @@ def on_measure_pairs(core: Core, event: MeasurePairs) -> None:
         core.measured.popitem(last=False)
 
 
-def answered(core: Core, context: Context, nonce: int, destination: Locator) -> None:
+def answered(core: Core, context: Context, nonce: Nonce, destination: Locator) -> None:
     """The peer has answered a request; ignored if it was given up or did not measure.
 
     Args:

@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+from noid.identifiers import NO_NONCE, Nonce
+
 
 class Narrowed(NamedTuple):
     """The stack sends shorter packets to the peer, because a long one was lost or refused.
@@ -19,4 +21,4 @@ class Narrowed(NamedTuple):
     octets: int = 0
     told: int = 0
     asked: int = 0
-    nonce: int = 0
+    nonce: Nonce = NO_NONCE

@@ -12,6 +12,7 @@ from noid.engine.causes import Cause
 from noid.engine.history import Pair
 from noid.engine.secrets import KeyPair, Side
 from noid.flows.events import ControlMessageReceived
+from noid.identifiers import NO_TOKEN, Nonce, Token
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
 from noid.wire.options import Cookie
@@ -45,7 +46,7 @@ class Exchange:
     started_ns: int
     sent_ns: int
     keys: KeyPair
-    nonces: dict[int, Locator] = field(default_factory=dict)
+    nonces: dict[Nonce, Locator] = field(default_factory=dict)
     tries: int = 0
     rounds: int = 0
     tried: set[Pair] = field(default_factory=set)
@@ -53,7 +54,7 @@ class Exchange:
     ccr_tries: int = 0
     waiting: bytes = b""
     carried: bytes = b""
-    peer_token: int = 0
+    peer_token: Token = NO_TOKEN
     peer_key: bytes = b""
     secret: bytes = b""
     crossed: tuple[bytes, bytes] = (b"", b"")
@@ -65,7 +66,7 @@ class Exchange:
 class Update:
     """An Update Request with new sets that waits for its acknowledgement [draft §7.7]."""
 
-    nonce: int
+    nonce: Nonce
     started_ns: int
     sent_ns: int
     tries: int = 1
@@ -154,7 +155,7 @@ class Search:
     packet: bytes
     silent_ns: int
     told_by_peer: bool
-    probes: dict[int, Probe] = field(default_factory=dict)
+    probes: dict[Nonce, Probe] = field(default_factory=dict)
     asks: int = 0
     ask_at_ns: int = NEVER
     asked_ns: int = 0
@@ -232,7 +233,7 @@ class OwnCcr(NamedTuple):
 class Closing:
     """The close exchange of a context [draft App. A]."""
 
-    nonce: int
+    nonce: Nonce
     started_ns: int
     tries: int = 0
 

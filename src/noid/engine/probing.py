@@ -40,6 +40,7 @@ from noid.engine.phases import Probe, Search
 from noid.engine.selection import alternatives, better_pairs
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
+from noid.identifiers import NO_NONCE, Nonce
 from noid.wire.control import NO_FLAGS, Flag
 
 
@@ -95,7 +96,7 @@ def is_mutual(context: Context) -> bool:
 
 
 def probe_plainly(
-    core: Core, context: Context, one: Search, nonce: int, flags: Flag = NO_FLAGS
+    core: Core, context: Context, one: Search, nonce: Nonce, flags: Flag = NO_FLAGS
 ) -> None:
     """Sends a UR between the AIDs in the plain form, to detect that only data is dropped [D47].
 
@@ -108,7 +109,7 @@ def probe_plainly(
     core.send(request(core, context, nonce, flags=flags), pair)
 
 
-def _note(one: Search, nonce: int, probe: Probe) -> None:
+def _note(one: Search, nonce: Nonce, probe: Probe) -> None:
     one.probes[nonce] = probe
     if len(one.probes) > PROBES_KEPT_MAX:
         del one.probes[next(iter(one.probes))]
@@ -143,7 +144,7 @@ def batch(core: Core, context: Context, one: Search) -> None:
     # A peer names the newest of ours that has come: the plain one only if none in the form of data
     # has; unless data is lost although these come.
     is_first = is_cycle and one.why is not Cause.DATA_LOST
-    plain_nonce = next_nonce(context) if is_first else 0
+    plain_nonce = next_nonce(context) if is_first else NO_NONCE
     for pair in pairs:
         if pair[0] in context.own_set and context.is_verified(pair[1]):
             send_probe(core, context, one, pair, packet)
@@ -224,7 +225,7 @@ def _set_aside(core: Core, context: Context, one: Search) -> None:
     core.emit(PeerUnable(context.peer_aid, why))
 
 
-def rejected(core: Core, context: Context, nonce: int) -> None:
+def rejected(core: Core, context: Context, nonce: Nonce) -> None:
     """A host has rejected the form of a probe: data to it will be plain."""
     one = context.search
     if one is not None and nonce in one.probes:

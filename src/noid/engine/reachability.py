@@ -50,6 +50,7 @@ from noid.flows.events import (
     UlpPacketSeen,
     UnansweredPacket,
 )
+from noid.identifiers import Nonce
 from noid.wire import ipv6
 from noid.wire.control import ControlMessage, Flag
 from noid.wire.ipv6 import NEXT_HEADER_AT
@@ -232,7 +233,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     acknowledged(core, context, message.nonce, event.source)
 
 
-def _update_heard(core: Core, context: Context, nonce: int, trigger: Trigger) -> None:
+def _update_heard(core: Core, context: Context, nonce: Nonce, trigger: Trigger) -> None:
     """The peer has heard a UR of ours, so it has the sets of all earlier ones too."""
     if context.update is not None and context.update.nonce <= nonce:
         context.update = None

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import Locator
 from noid.wire.options import Entries, LocatorEntry
 
@@ -16,15 +16,15 @@ class Former(NamedTuple):
     """
 
     peer_label: Label
-    peer_token: int
+    peer_token: Token
     peer_key: bytes
-    local_token: int
+    local_token: Token
     local_key: bytes
     agreed_key: bytes
     peer_birthday: int
     peer_reset_hash: bytes
-    peer_update_nonce: int
-    peer_keepalive_nonce: int
+    peer_update_nonce: Nonce
+    peer_keepalive_nonce: Nonce
     peer_local: tuple[Locator, ...]
 
 
@@ -34,7 +34,7 @@ class LostData(NamedTuple):
     pair: tuple[Locator, Locator]
     losses: int
     lost_ns: int
-    lost_nonce: int
+    lost_nonce: Nonce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ class ContextRecord:
     name: str
     remote: tuple[Locator, ...]
     proven: tuple[Locator, ...]
-    update_nonce: int
-    peer_update_nonce: int
-    peer_keepalive_nonce: int
+    update_nonce: Nonce
+    peer_update_nonce: Nonce
+    peer_keepalive_nonce: Nonce
     round_trip_ns: int
     began: Locator | None = None
     is_plain: bool = False

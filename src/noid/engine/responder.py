@@ -128,7 +128,7 @@ def _send_cc(core: Core, event: ControlMessageReceived, message: ControlMessage)
     flags = Flag.ULP_PACKET_DISCARDED if is_discarded else NO_FLAGS
     initiator_said = {entry.locator for entry in message.receiver_locators}
     own = _own_entries_for(core, message.receiver_aid, initiator_said)
-    tokens = Tokens(sender=core.nonce(), receiver=message.tokens.sender)
+    tokens = Tokens(sender=core.token(), receiver=message.tokens.sender)
     labels = message.context
     state = cookie_state(
         CookieEnd(

@@ -51,6 +51,7 @@ from noid.engine.state import Cue, Path
 from noid.engine.switching import repeat, switch
 from noid.engine.tolerance import learn
 from noid.engine.update import next_nonce, request
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.wire.control import Flag
 
@@ -256,7 +257,7 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
 
 
 def acknowledged(
-    core: Core, context: Context, nonce: int, source: Locator, *, by: Pair | None = None
+    core: Core, context: Context, nonce: Nonce, source: Locator, *, by: Pair | None = None
 ) -> None:
     """The peer has heard a UR of ours: its pair works from here to the peer.
 

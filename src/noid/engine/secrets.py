@@ -15,7 +15,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from noid.constants import COOKIE_LIFETIME, KEYS_KEPT, KEYS_LIFETIME
-from noid.identifiers import Label
+from noid.identifiers import Label, Token
 from noid.locators import Locator
 from noid.wire.options import HASH_OCTETS, Cookie, Entries, encode_entries
 
@@ -70,7 +70,7 @@ class Side(NamedTuple):
 
     aid: Locator
     label: Label
-    token: int
+    token: Token
     key: bytes
 
 
@@ -118,7 +118,7 @@ class CookieEnd(NamedTuple):
     aid: Locator
     label: Label
     birthday: int
-    token: int
+    token: Token
     locators: Entries
 
 

@@ -26,6 +26,7 @@ from noid.engine.secrets import equal, keyed_hash
 from noid.engine.selection import answer_pairs, better_pairs, is_broken, unlisted_pairs
 from noid.engine.state import Path, State, Timer, Trigger
 from noid.flows.events import ControlMessageReceived
+from noid.identifiers import NO_NONCE, Nonce
 from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, Piggyback
 from noid.wire.ipv6 import HEADER_OCTETS, NEXT_HEADER_AT, NO_NEXT_HEADER, Header
@@ -110,9 +111,9 @@ def restore(core: Core, context: Context, trigger: Trigger, why: Cause) -> None:
     core.install(context)
 
 
-def next_nonce(context: Context) -> int:
+def next_nonce(context: Context) -> Nonce:
     """The nonce of the next UR of ours: greater than any before [D17]."""
-    context.update_nonce += 1
+    context.update_nonce = Nonce(context.update_nonce + 1)
     return context.update_nonce
 
 
@@ -132,7 +133,7 @@ def leap(core: Core, context: Context, lasting_ns: int) -> None:
 def skip(core: Core, context: Context) -> None:
     """Makes our next nonce unpredictable; answers to those that it skips show nothing."""
     doubt, before = context.doubt, context.update_nonce
-    context.update_nonce += 1 + int.from_bytes(core.entropy(LEAP_OCTETS), "big")
+    context.update_nonce = Nonce(before + 1 + int.from_bytes(core.entropy(LEAP_OCTETS), "big"))
     core.emit(RememberLater(context.local_label))
     if core.now_ns < doubt.until_ns:
         earlier = (*doubt.earlier, range(doubt.after + 1, before + 1))
@@ -142,7 +143,7 @@ def skip(core: Core, context: Context) -> None:
 def request(
     core: Core,
     context: Context,
-    nonce: int,
+    nonce: Nonce,
     *,
     flags: Flag = NO_FLAGS,
     packet: bytes = b"",
@@ -166,7 +167,7 @@ def request(
 
 
 def short_message(
-    core: Core, context: Context, code: Code, nonce: int, *, flags: Flag = NO_FLAGS
+    core: Core, context: Context, code: Code, nonce: Nonce, *, flags: Flag = NO_FLAGS
 ) -> bytes:
     """An authenticated UA, CLOSE or KEEPALIVE, in octets; it contains only its context."""
     aids = context.local_aid, context.peer_aid
@@ -182,7 +183,7 @@ def _frame(
     context: ContextOption,
     flags: Flag = NO_FLAGS,
     sets: tuple[Entries, Entries] = ((), ()),
-    heard: int = 0,
+    heard: Nonce = NO_NONCE,
 ) -> tuple[bytes, bytes, bytes]:
     """The octets of a message before the nonce, between nonce and hash, and after the hash.
 
@@ -190,7 +191,7 @@ def _frame(
     """
     message = ControlMessage(
         code=code,
-        nonce=0,
+        nonce=NO_NONCE,
         sender_aid=aids[0],
         receiver_aid=aids[1],
         flags=flags,
@@ -205,7 +206,7 @@ def _frame(
     return octets[:NONCE_AT], octets[NONCE_AT + NONCE_OCTETS : at], octets[at + HASH_OCTETS :]
 
 
-def _sealed(key: bytes, frame: tuple[bytes, bytes, bytes], nonce: int) -> bytes:
+def _sealed(key: bytes, frame: tuple[bytes, bytes, bytes], nonce: Nonce) -> bytes:
     """A message in octets, with its nonce and the keyed hash that proves its sender [D40]."""
     start, middle, end = frame
     before = start + nonce.to_bytes(NONCE_OCTETS, "big") + middle

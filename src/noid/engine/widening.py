@@ -21,6 +21,7 @@ from noid.engine.events import WidenPath
 from noid.engine.narrowed import Narrowed
 from noid.engine.state import Path, Timer
 from noid.engine.update import next_nonce, request
+from noid.identifiers import NO_NONCE, Nonce
 from noid.wire import ipv6
 
 PADDING_HEAD = bytes((ipv6.NO_NEXT_HEADER, 0, 1, 4, 0, 0, 0, 0))
@@ -35,19 +36,19 @@ def narrowed(core: Core, context: Context, octets: int, told: int) -> None:
     before = context.narrowed
     if before is None or core.now_ns >= before.since_ns + LONGER_ASKED_TIME:
         before = Narrowed(core.now_ns)
-    context.narrowed = before._replace(octets=octets, told=told, nonce=0)
+    context.narrowed = before._replace(octets=octets, told=told, nonce=NO_NONCE)
     if not core.is_timer_set(context, Timer.LONGER):
         _ask_after(core, context, LONG_LOST_TIME << before.asked)
 
 
-def refused(context: Context, nonce: int, octets: int) -> None:
+def refused(context: Context, nonce: Nonce, octets: int) -> None:
     """A router says that the request is too long, and how long a packet may be.
 
     The next one is so long, if that is more than the stack sends.
     """
     now = context.narrowed
     if now is not None and now.nonce and nonce == now.nonce and now.told < octets < now.octets:
-        context.narrowed = now._replace(octets=octets, nonce=0)
+        context.narrowed = now._replace(octets=octets, nonce=NO_NONCE)
 
 
 def on_timer(core: Core, context: Context) -> None:
@@ -55,7 +56,7 @@ def on_timer(core: Core, context: Context) -> None:
     now = context.narrowed
     if now is None:
         return
-    nonce = 0
+    nonce = NO_NONCE
     if context.is_settled and context.path is Path.STEADY:
         nonce = next_nonce(context)
         core.send_on(
@@ -66,14 +67,14 @@ def on_timer(core: Core, context: Context) -> None:
         _ask_after(core, context, LONG_LOST_TIME << now.asked + 1)
 
 
-def answered(core: Core, context: Context, nonce: int) -> None:
+def answered(core: Core, context: Context, nonce: Nonce) -> None:
     """The peer has answered a request.
 
     If long packets are lost again, they are not because of their length alone; so ``asked`` stays.
     """
     now = context.narrowed
     if now is not None and now.nonce and nonce == now.nonce:
-        context.narrowed = now._replace(octets=0, nonce=0)
+        context.narrowed = now._replace(octets=0, nonce=NO_NONCE)
         core.stop_timer(context, Timer.LONGER)
         core.emit(WidenPath(context.peer_aid))
 
@@ -81,7 +82,7 @@ def answered(core: Core, context: Context, nonce: int) -> None:
 def switched(core: Core, context: Context) -> None:
     """Another pair is used, whose path may be wider."""
     if context.narrowed is not None:
-        context.narrowed = context.narrowed._replace(asked=0, nonce=0)
+        context.narrowed = context.narrowed._replace(asked=0, nonce=NO_NONCE)
         if context.narrowed.octets and context.is_settled:
             _ask_after(core, context, LONGER_AFTER_SWITCH)
 
@@ -92,7 +93,7 @@ def _ask_after(core: Core, context: Context, delay_ns: int) -> None:
     core.set_timer(context, Timer.LONGER, delay_ns + spread_ns)
 
 
-def _request(core: Core, context: Context, nonce: int, octets: int) -> bytes:
+def _request(core: Core, context: Context, nonce: Nonce, octets: int) -> bytes:
     """A request in a packet of this length."""
     rest = octets - ipv6.HEADER_OCTETS - len(request(core, context, nonce))
     padding = PADDING_HEAD + bytes(max(rest - len(PADDING_HEAD), 0))

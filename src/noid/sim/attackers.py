@@ -9,7 +9,7 @@ import random
 from collections import deque
 
 from noid.constants import FLOW_LABEL_MASK
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce, Token
 from noid.locators import UNSPECIFIED, Locator
 from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS, Parcel, is_control, is_data
@@ -98,11 +98,11 @@ class OffPath:
     def _init(self, victim: Node, friend: Node, packet: bytes = b"") -> ControlMessage:
         return ControlMessage(
             code=Code.INIT,
-            nonce=self.random.getrandbits(64),
+            nonce=Nonce(self.random.getrandbits(64)),
             sender_aid=friend.locators[0],
             receiver_aid=victim.locators[0],
             context=ContextOption(sender_label=self.label()),
-            tokens=Tokens(sender=self.random.getrandbits(64)),
+            tokens=Tokens(Token(self.random.getrandbits(64))),
             key=self.random.randbytes(32),
             sender_locators=local(*friend.locators),
             receiver_locators=local(*victim.locators),
@@ -114,11 +114,11 @@ class OffPath:
         code = self.random.choice((Code.CC, Code.CONF))
         message = ControlMessage(
             code=code,
-            nonce=self.random.getrandbits(64),
+            nonce=Nonce(self.random.getrandbits(64)),
             sender_aid=friend.locators[0],
             receiver_aid=victim.locators[0],
             context=ContextOption(sender_label=self.label(), receiver_label=self.label()),
-            tokens=Tokens(sender=1, receiver=self.random.getrandbits(64)),
+            tokens=Tokens(Token(1), Token(self.random.getrandbits(64))),
             key=self.random.randbytes(32),
             authentication=self.random.randbytes(16),
             sender_locators=local(MALLORY),
@@ -131,11 +131,11 @@ class OffPath:
         """A CCR with a random cookie [D8]."""
         message = ControlMessage(
             code=Code.CCR,
-            nonce=self.random.getrandbits(64),
+            nonce=Nonce(self.random.getrandbits(64)),
             sender_aid=friend.locators[0],
             receiver_aid=victim.locators[0],
             context=ContextOption(sender_label=self.label()),
-            tokens=Tokens(sender=1, receiver=2),
+            tokens=Tokens(Token(1), Token(2)),
             key=self.random.randbytes(32),
             sender_locators=local(MALLORY),
             receiver_locators=local(*victim.locators),
@@ -154,7 +154,7 @@ class OffPath:
         """UR, UA, CLOSE or CLOSEACK with guessed labels and hash."""
         message = ControlMessage(
             code=code or self.random.choice(UNSOLICITED),
-            nonce=self.random.getrandbits(63),
+            nonce=Nonce(self.random.getrandbits(63)),
             sender_aid=friend.locators[0],
             receiver_aid=victim.locators[0],
             context=ContextOption(sender_label=self.label(), receiver_label=self.label()),
@@ -170,7 +170,7 @@ class OffPath:
         quote = self.data(victim.locators[0], friend.locators[0], label)
         message = ControlMessage(
             code=Code.UC,
-            nonce=self.random.getrandbits(64),
+            nonce=Nonce(self.random.getrandbits(64)),
             sender_aid=UNSPECIFIED,
             receiver_aid=UNSPECIFIED,
             context=ContextOption(receiver_label=label, sender_birthday=7),

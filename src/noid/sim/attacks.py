@@ -12,6 +12,7 @@ from noid.constants import MILLISECOND, PREFIX_RATE_PER_SECOND, SECOND
 from noid.engine.context import Context
 from noid.engine.events import PeerResolved
 from noid.flows.events import UlpPacketSeen
+from noid.identifiers import Nonce
 from noid.locators import Locator
 from noid.shares.policy import CHECKS
 from noid.sim.attackers import MALLORY, OffPath, OnPath, local
@@ -219,7 +220,7 @@ def spoofed_unknown_context(world: World) -> None:
         birthday = (context.peer_birthday - 1 - off_path.random.getrandbits(24)) % BIRTHDAYS
         message = ControlMessage(
             code=Code.UC,
-            nonce=turn,
+            nonce=Nonce(turn),
             sender_aid=Locator(bytes(16)),
             receiver_aid=Locator(bytes(16)),
             context=ContextOption(receiver_label=label, sender_birthday=birthday),
@@ -318,7 +319,7 @@ def _labelled(
     """A message with the right AIDs, labels and source, and a wrong hash [D10]."""
     message = ControlMessage(
         code=code,
-        nonce=(1 << 40) + turn,
+        nonce=Nonce((1 << 40) + turn),
         sender_aid=friend.locators[0],
         receiver_aid=victim.locators[0],
         context=ContextOption(sender_label=context.peer_label, receiver_label=context.local_label),

@@ -12,6 +12,7 @@ import msgspec
 
 from noid.constants import MILLISECOND, SECOND
 from noid.flows.events import ControlMessageReceived
+from noid.identifiers import Nonce
 from noid.locators import UNSPECIFIED, Locator
 from noid.sim.border_steps import BORDER_ACTIONS
 from noid.sim.laws import PLAIN, RENUMBERING, Change, Laws
@@ -386,7 +387,7 @@ def _forge_uc(world: World, side: int) -> None:
         )
         message = ControlMessage(
             code=Code.UC,
-            nonce=1,
+            nonce=Nonce(1),
             sender_aid=UNSPECIFIED,
             receiver_aid=UNSPECIFIED,
             context=ContextOption(receiver_label=context.peer_label),

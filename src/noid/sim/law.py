@@ -30,7 +30,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownPeerSeen,
 )
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, NO_NONCE, Label, Nonce, Token
 from noid.locators import UNSPECIFIED
 from noid.sim.names import TIMEOUT_NS
 from noid.sim.node import Node
@@ -239,9 +239,9 @@ def _memory(node: Node, peer: Node, label: Label) -> ContextRecord:
         name="",
         remote=(),
         proven=(),
-        update_nonce=0,
-        peer_update_nonce=0,
-        peer_keepalive_nonce=0,
+        update_nonce=NO_NONCE,
+        peer_update_nonce=NO_NONCE,
+        peer_keepalive_nonce=NO_NONCE,
         round_trip_ns=0,
     )
 
@@ -283,11 +283,11 @@ def _control(
         labels = ContextOption(receiver_label=context.peer_label if context is not None else NOBODY)
     message = ControlMessage(
         code=code,
-        nonce=chance.getrandbits(63),
+        nonce=Nonce(chance.getrandbits(63)),
         sender_aid=peer.locators[0] if about else UNSPECIFIED,
         receiver_aid=node.locators[0] if about else UNSPECIFIED,
         context=labels,
-        tokens=Tokens(sender=1, receiver=2) if about else None,
+        tokens=Tokens(Token(1), Token(2)) if about else None,
         sender_locators=entries if about else (),
         receiver_locators=entries if about else (),
         cookie=Cookie(timestamp=node.now_ns, locator=peer.locators[0], keyed_hash=bytes(16)),

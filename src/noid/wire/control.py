@@ -43,6 +43,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.errors import UsageError, WireError
+from noid.identifiers import NO_NONCE, Nonce
 from noid.locators import UNSPECIFIED, Locator
 from noid.wire import ipv6
 from noid.wire.options import (
@@ -240,7 +241,7 @@ class ControlMessage:
     """
 
     code: Code
-    nonce: int
+    nonce: Nonce
     sender_aid: Locator
     receiver_aid: Locator
     context: ContextOption
@@ -251,7 +252,7 @@ class ControlMessage:
     cookie: Cookie | None = None
     authentication: bytes = b""
     reset_token: bytes = b""
-    heard: int = 0
+    heard: Nonce = NO_NONCE
     key: bytes = b""
     unknown: tuple[UnknownOption, ...] = ()
     piggyback: Piggyback | None = None

@@ -30,7 +30,7 @@ from typing import Any, Final, NamedTuple
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.counters import Drop
 from noid.errors import WireError
-from noid.identifiers import NO_LABEL, Label
+from noid.identifiers import NO_LABEL, NO_TOKEN, Label, Nonce, Token
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.wire.reader import Layout, Reader
 
@@ -161,8 +161,8 @@ class Tokens(NamedTuple):
         receiver: the receiver's, 64 bits; 0 if the sender does not know it (INIT).
     """
 
-    sender: int = 0
-    receiver: int = 0
+    sender: Token = NO_TOKEN
+    receiver: Token = NO_TOKEN
 
     def pack(self, head: int) -> bytes:
         """The whole option, after its type and critical bit."""
@@ -283,8 +283,8 @@ def _quick_cookie(octets: bytes, at: int) -> Cookie:
     return Cookie._make(COOKIE_OPTION.unpack_from(octets, at)[2:])
 
 
-def _quick_heard(octets: bytes, at: int) -> int:
-    nonce: int = HEARD_OPTION.unpack_from(octets, at)[2]
+def _quick_heard(octets: bytes, at: int) -> Nonce:
+    nonce: Nonce = HEARD_OPTION.unpack_from(octets, at)[2]
     return nonce
 
 
