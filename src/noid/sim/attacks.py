@@ -118,14 +118,14 @@ def altered_ccr(world: World) -> None:
 
 def _with_covered_bit(octets: bytes, source: random.Random) -> bytes:
     """A CCR with one bit changed that its cookie covers: AIDs, labels, sets, tokens, cookie."""
-    from_ns = ipv6.HEADER_OCTETS
+    begin = ipv6.HEADER_OCTETS
     packet = bytearray(octets)
-    ranges = (range(from_ns + 16, from_ns + 48), range(from_ns + 92, from_ns + 108))
+    ranges = (range(begin + 16, begin + 48), range(begin + 92, begin + 108))
     at = source.choice([*ranges[0], *ranges[1]])
     packet[at] ^= 1 << source.randrange(8)
     packet[42:44] = bytes(2)
     ends = Locator(bytes(packet[8:24])), Locator(bytes(packet[24:40]))
-    total = ipv6.checksum(*ends, ipv6.ICMPV6, bytes(packet[from_ns:]))
+    total = ipv6.checksum(*ends, ipv6.ICMPV6, bytes(packet[begin:]))
     packet[42:44] = total.to_bytes(2, "big")
     return bytes(packet)
 
