@@ -145,14 +145,13 @@ SILENCE_UNMEASURED: Final = 250 * MILLISECOND
 LATE_MIN: Final = 100 * MILLISECOND
 LATE_MIN_UNMEASURED: Final = SECOND
 """An answer that takes longer, and longer than it is waited for, measures a pair only if the next
-is late too; the second where no round trip is known [D43]."""
+takes about as long; the second where no round trip is known of any pair [D43]."""
 LATE_TIME: Final = 10 * SECOND
 """How long after a late answer the next one counts as such; a pair is asked more often [D41]."""
 UNANSWERED_MANY: Final = 4
 UNANSWERED_PATIENCE: Final = SECOND // 16
 """Fewer unanswered TCP segments than so many are silence no sooner than this: receivers delay the
-answer to few. Other packets, while the peer's usual gap is not known, are silence no sooner than
-both [D42]."""
+answer to few."""
 LOSSY_GAPS: Final = 3
 """Where requests stayed unanswered lately, silence of the peer is suspicious after so many of its
 usual gaps."""
@@ -162,6 +161,9 @@ KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 """A host that received so many packets on a context and has sent none for so long owes a keepalive:
 at most 25 a second [D42]."""
+MANY_PATIENCE: Final = UNANSWERED_MANY * KEEPALIVE_INTERVAL
+"""More than UNANSWERED_MANY packets that are not TCP are silence after this time at the latest,
+whatever the usual gap of the peer is: two keepalives are missing [D42]."""
 GAP_MAX: Final = 4 * SECOND
 GAPS_USUAL: Final = 2
 """A longer gap between two signs of life of the peer counts as so long; one that is longer than so

@@ -367,3 +367,16 @@ def test_data_moves_nothing_shortly_after_a_search_has_found_a_pair() -> None:
     assert context.pair == (A2, B2)
     assert context.follow_ns > site.now_ns
     assert context.flow().follow_ns == context.follow_ns
+
+
+def test_data_moves_nothing_shortly_after_the_pair_in_use_was_found_to_work() -> None:
+    """The peer may have left the pair by which it sends, which says nothing of ours."""
+    site = Site()
+    context = site.a.context
+    assert context.follow_ns <= site.now_ns
+    site.give(site.a, silence(site.a))
+    site.run(2 * ROUND_TRIP_NS)
+    assert path_of(site.a) is Path.STEADY
+    assert context.pair == (A1, B1)
+    rests_ns = context.flow().follow_ns - site.now_ns
+    assert 0 < rests_ns - FOLLOW_INTERVAL < 4 * ROUND_TRIP_NS

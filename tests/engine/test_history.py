@@ -48,7 +48,7 @@ def test_answers_that_come_late_together_measure_nothing(usual: History, late_ns
     stood = usual.measured(came_ns - late_ns, came_ns)
     for waited_ns in (2 * late_ns, late_ns, 3 * SECOND):
         stood = stood.measured(came_ns - waited_ns, came_ns + MILLISECOND)
-    assert stood == usual._replace(late_ns=came_ns)
+    assert stood == usual._replace(late_ns=came_ns, late_by_ns=late_ns)
 
 
 def test_an_answer_that_is_a_little_late_counts_at_once() -> None:
@@ -57,13 +57,30 @@ def test_an_answer_that_is_a_little_late_counts_at_once() -> None:
     assert UNKNOWN.measured(0, LATE_MIN_UNMEASURED).round_trip_ns == LATE_MIN_UNMEASURED
 
 
-def test_a_late_answer_counts_if_the_next_is_late_too() -> None:
+def test_a_pair_that_was_never_measured_may_be_as_slow_as_another() -> None:
+    for slowest_ns in (20 * MILLISECOND, 400 * MILLISECOND):
+        usual_ns = max(LATE_MIN, slowest_ns * 5 // 4)
+        assert UNKNOWN.measured(0, usual_ns, slowest_ns).round_trip_ns == usual_ns
+        assert not UNKNOWN.measured(0, usual_ns + 1, slowest_ns).round_trip_ns
+
+
+def test_a_late_answer_counts_if_the_next_takes_about_as_long() -> None:
     usual = History(round_trip_ns=40 * MILLISECOND)
     once = usual.measured(0, 200 * MILLISECOND)
     twice = once.measured(200 * MILLISECOND, 400 * MILLISECOND)
     assert twice.round_trip_ns == 60 * MILLISECOND
     late = UNKNOWN.measured(0, 2 * SECOND).measured(2 * SECOND, 4 * SECOND)
     assert late.round_trip_ns == 2 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("second_ns", "counts"), [(500, True), (2_000, True), (499, False), (2_001, False)]
+)
+def test_a_daemon_that_stands_still_again_measures_nothing(second_ns: int, counts: bool) -> None:
+    usual = History(round_trip_ns=40 * MILLISECOND)
+    once = usual.measured(0, SECOND)
+    again = once.measured(2 * SECOND, 2 * SECOND + second_ns * MILLISECOND)
+    assert (again.round_trip_ns > usual.round_trip_ns) == counts
 
 
 @pytest.mark.parametrize(("after_ns", "counts"), [(LATE_TIME, True), (LATE_TIME + 1, False)])
@@ -73,7 +90,7 @@ def test_a_late_answer_counts_only_soon_after_another(after_ns: int, counts: boo
     now_ns = SECOND + after_ns
     again = once.measured(now_ns - SECOND, now_ns)
     assert (again.round_trip_ns > 40 * MILLISECOND) == counts
-    assert again.late_ns == (SECOND if counts else now_ns)
+    assert again.late_ns == now_ns
 
 
 def test_an_answer_in_time_makes_the_next_late_one_the_first_again() -> None:
@@ -81,7 +98,7 @@ def test_an_answer_in_time_makes_the_next_late_one_the_first_again() -> None:
     once = usual.measured(0, SECOND).measured(SECOND, SECOND + 40 * MILLISECOND)
     assert once == usual
     again = once.measured(2 * SECOND, 3 * SECOND)
-    assert again == usual._replace(late_ns=3 * SECOND)
+    assert again == usual._replace(late_ns=3 * SECOND, late_by_ns=SECOND)
 
 
 def test_a_pair_that_was_never_measured_is_silent_after_250_ms() -> None:

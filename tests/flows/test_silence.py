@@ -3,6 +3,8 @@
 
 import dataclasses
 
+import pytest
+
 from noid.constants import (
     GAP_MAX,
     GAPS_USUAL,
@@ -85,6 +87,22 @@ def test_a_gap_that_is_shorter_than_any_patience_counts_in_full() -> None:
         watch.heard(SECOND + turn)
     watch.heard(2 * SECOND)
     assert watch.gap_ns == (3 + UNANSWERED_PATIENCE) // 4
+
+
+@pytest.mark.parametrize("gap_ns", [0, SECOND])
+def test_more_than_four_packets_that_are_not_tcp_are_silence_when_two_keepalives_are_missing(
+    gap_ns: int,
+) -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    for apart_ns, silent_ns in (
+        (50 * MILLISECOND, 200 * MILLISECOND),
+        (40 * MILLISECOND, 200 * MILLISECOND),
+        (20 * MILLISECOND, 180 * MILLISECOND),
+    ):
+        watch = Watch(gap_ns=gap_ns)
+        times_ns = range(SECOND, 2 * SECOND, apart_ns)
+        silences = (watch.sent(flow, one, is_tcp=False) for one in times_ns)
+        assert next(filter(None, silences)) == silent_ns
 
 
 def test_few_packets_that_are_not_tcp_are_no_silence_until_a_gap_is_known() -> None:

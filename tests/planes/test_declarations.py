@@ -67,6 +67,7 @@ SAME: dict[str, int] = {
     "KEEPALIVE_INTERVAL": constants.KEEPALIVE_INTERVAL,
     "MANY": constants.UNANSWERED_MANY,
     "FEW_PATIENCE": constants.UNANSWERED_PATIENCE,
+    "MANY_PATIENCE": constants.MANY_PATIENCE,
     "GAP_MAX": constants.GAP_MAX,
     "GAPS_USUAL": constants.GAPS_USUAL,
     "GAP_UNUSUAL": constants.UNANSWERED_PATIENCE,

@@ -13,6 +13,7 @@ import pytest
 from noid.constants import (
     GAPS_USUAL,
     KEEPALIVE_INTERVAL,
+    MANY_PATIENCE,
     MILLISECOND,
     SECOND,
     UNANSWERED_PATIENCE,
@@ -184,9 +185,12 @@ def test_only_what_comes_unasked_counts_as_a_gap(kernel: Kernel) -> None:
         (0, 4, 2 * FLOW.silence_ns, SEGMENT, True),
         (20 * MILLISECOND, 1, 2 * UNANSWERED_PATIENCE, DATAGRAM, True),
         (20 * MILLISECOND, 4, 20 * MILLISECOND, DATAGRAM, False),
-        (4 * SECOND, 4, SECOND, DATAGRAM, False),
+        (4 * SECOND, 4, MANY_PATIENCE // 2, DATAGRAM, False),
+        (4 * SECOND, 3, SECOND, DATAGRAM, False),
+        (4 * SECOND, 4, SECOND, DATAGRAM, True),
+        (0, 4, MANY_PATIENCE // 2, DATAGRAM, False),
         (0, 3, 60 * SECOND, DATAGRAM, False),
-        (0, 4, 2 * UNANSWERED_PATIENCE, DATAGRAM, True),
+        (0, 4, 2 * MANY_PATIENCE, DATAGRAM, True),
     ],
 )
 def test_silence(

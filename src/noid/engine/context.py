@@ -287,7 +287,8 @@ class Context(LocatorSets):
             # The messages of a set-up take longer than others: this replaces their measurement.
             first_ns = min(self.first_round_trip_ns, round_trip_ns)
             self.first_round_trip_ns, before = 0, before._replace(round_trip_ns=first_ns)
-        self.note(pair, before.measured(sent_ns, now_ns))
+        slowest_ns = max(one.round_trip_ns for one in self.history.values())
+        self.note(pair, before.measured(sent_ns, now_ns, slowest_ns))
 
     def hear(self, pair: Pair, at_ns: int, *, in_slot: bool, measures: bool = False) -> None:
         """Notes that an authentic message arrived over a pair, and in which form."""

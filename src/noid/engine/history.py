@@ -33,8 +33,9 @@ class History(NamedTuple):
             peer's: its measurements go over pairs that it does not use.
         round_trip_ns: how long an answer takes, smoothed; 0 until measured.
         variation_ns: by how much that varies, smoothed (RFC 6298 §2).
-        late_ns: when a first answer came late, before which the request of the next is not sent
-            if that measures; 0 if the last answer was not late.
+        late_ns: when an answer came late, before which the request of the next is not sent if that
+            measures; 0 if the last answer was not late.
+        late_by_ns: how long that answer took.
         alarms: how often lately it was suspected and found to work.
         misses: how often of these the first request was not answered in time.
         used_ns: since when data is sent over it; 0 once a keepalive came.
@@ -57,6 +58,7 @@ class History(NamedTuple):
     round_trip_ns: int = 0
     variation_ns: int = 0
     late_ns: int = 0
+    late_by_ns: int = 0
     alarms: int = 0
     misses: int = 0
     used_ns: int = 0
@@ -111,34 +113,39 @@ class History(NamedTuple):
         """
         return silence_after(self.round_trip_ns, tolerated_ns)
 
-    def measured(self, sent_ns: int, now_ns: int) -> "History":
+    def measured(self, sent_ns: int, now_ns: int, slowest_ns: int = 0) -> "History":
         """After an answer that measures the pair (RFC 6298 §2).
 
-        One that is late says nothing of the path, unless the answer to a request after it is late
-        too, and soon: the daemon of either end may have stood still.
+        One that is late says nothing of the path, unless the answer to a request after it takes
+        about as long, and soon: the daemon of either end may have stood still.
 
         Args:
             sent_ns: when the request was sent.
             now_ns: when the answer came.
+            slowest_ns: the longest round trip of another pair, which this one may have too.
         """
         before_ns, round_trip_ns = self.round_trip_ns, now_ns - sent_ns
         if round_trip_ns <= 0:
             return self
-        at_once_ns = max(self.ask_wait_ns, LATE_MIN) if before_ns else LATE_MIN_UNMEASURED
+        usual = self._replace(round_trip_ns=before_ns or slowest_ns)
+        is_known = usual.round_trip_ns > 0
+        at_once_ns = max(usual.ask_wait_ns, LATE_MIN) if is_known else LATE_MIN_UNMEASURED
         is_late = round_trip_ns > at_once_ns
-        if is_late and (not self.late_ns or now_ns - self.late_ns > LATE_TIME):
-            return self._replace(late_ns=now_ns)
-        if is_late and sent_ns < self.late_ns:
+        is_soon = now_ns - self.late_ns <= LATE_TIME
+        if is_late and is_soon and sent_ns < self.late_ns:
             return self
-        late_ns = self.late_ns if is_late else 0
+        late = self._replace(late_ns=now_ns, late_by_ns=round_trip_ns)
+        is_alike = self.late_by_ns // 2 <= round_trip_ns <= 2 * self.late_by_ns
+        if is_late and not (is_soon and is_alike):
+            return late
+        one = late if is_late else self._replace(late_ns=0, late_by_ns=0)
         after_ns = smoothed(before_ns, round_trip_ns)
         if not before_ns:
-            return self._replace(round_trip_ns=after_ns, late_ns=late_ns)
+            return one._replace(round_trip_ns=after_ns)
         difference_ns = min(abs(round_trip_ns - before_ns), SILENCE_MAX)
-        return self._replace(
+        return one._replace(
             round_trip_ns=after_ns,
             variation_ns=self.variation_ns + (difference_ns - self.variation_ns) // 4,
-            late_ns=late_ns,
         )
 
 

@@ -338,9 +338,11 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
     was_dead, was_alive = context.is_searching, context.path is Path.ASKING
     end(core, context, Cue.THIS_ANSWERS)
     learn_source(core, context, found.source)
+    if not one.is_question:
+        _rest(core, context)
+    core.install(context)
     if was_dead:
         _data_begins(core, context)
-        core.install(context)
         repeat(core, context, one.packet, silent_ns=one.lost_ns(core.now_ns))
         confirm(core, context, found)
         return
@@ -348,14 +350,12 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
         context.searched_ns = 0  # it may be suspected at once
         if one.is_question and one.knew_round_trip and one.asks > 1:
             learn(core, context, misses=1)
-        core.install(context)
         return
     if found.by is not None and found.by != found.pair:
         # The peer's way back was silent, which says nothing about this pair.
         context.note(context.pair, context.history_of(context.pair)._replace(unheard=0))
         if not context.round_trip_ns:
             measure(core, context)
-        core.install(context)
         return
     is_late = core.now_ns > one.started_ns + context.expected.ask_wait_ns
     # Otherwise the answer may have been late because the peer sends by a pair that was silent.
@@ -384,8 +384,7 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
             message = request(core, context, nonce, flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         switch(core, context, pair, one.why, one.packet, silent_ns=one.lost_ns(core.now_ns))
-        # The peer may switch a bit later: its data proves nothing until then.
-        context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
+        _rest(core, context)
         _data_begins(core, context)
         learn_source(core, context, found.source)
         if not says_so:
@@ -393,6 +392,15 @@ def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
         if not context.round_trip_ns:
             measure(core, context)  # without a measurement, silence is detected late
     core.install(context)
+
+
+def _rest(core: Core, context: Context) -> None:
+    """A pair has just answered. The peer may switch a bit later, and its data proves nothing yet.
+
+    The peer needs a request of ours, one of its own and a burst of these before it sends data.
+    """
+    wait_ns = FOLLOW_INTERVAL + 4 * context.round_trip_ns
+    context.follow_ns = max(context.follow_ns, core.now_ns + wait_ns)
 
 
 def _data_begins(core: Core, context: Context) -> None:

@@ -27,6 +27,7 @@ from noid.constants import (
     GAPS_USUAL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
+    MANY_PATIENCE,
     NEVER,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
@@ -210,14 +211,13 @@ class Watch:
         """The shortest silence of a peer that is reported, also if T is shorter [D20, D42].
 
         Receivers delay their answers to few TCP segments. Other packets may get no answers except
-        keepalives, so the usual interval of the peer decides.
+        keepalives: the usual interval of the peer decides, or that several of these are missing.
         """
         many = self.unanswered > UNANSWERED_MANY
         if is_tcp:
             return 0 if many else UNANSWERED_PATIENCE
-        if self.gap_ns:
-            return 7 * self.gap_ns // 4
-        return UNANSWERED_PATIENCE if many else NEVER
+        usual_ns = 7 * self.gap_ns // 4 if self.gap_ns else NEVER
+        return min(usual_ns, MANY_PATIENCE) if many else usual_ns
 
     def heard(self, now_ns: int, *, unasked: bool = True) -> None:
         """Records data or an authentic message: sent packets are no longer unanswered.

@@ -10,6 +10,7 @@
 
 #define MANY 4			   /* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
+#define MANY_PATIENCE (MANY * SECOND / 25) /* of packets that draw keepalives alone [D42] */
 #define ACK_DELAY (SECOND / 5)	   /* no acknowledgement leaves later than what it acknowledges */
 #define UNPROVEN_MAX 5		   /* seconds, nearly: as rough_time() counts them [D41] */
 #define NEVER (~0ULL)
@@ -40,19 +41,20 @@ static __always_inline int is_answered(const struct outbound *flow, const struct
 }
 
 /* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:
- * nearly twice the usual gap, if that is known.
+ * nearly twice the usual gap, if that is known, or until two of them are missing.
  */
 static __always_inline u64 patience_of(const struct outbound *flow, const struct inbound *back,
 				       u8 protocol)
 {
-	u64 patience = FEW_PATIENCE;
+	int many = flow->unanswered >= MANY;
+	u64 patience = NEVER;
 
-	if (protocol != TCP && back->gap_ns)
+	if (protocol == TCP)
+		patience = many ? 0 : FEW_PATIENCE;
+	else if (back->gap_ns)
 		patience = 7ULL * (back->gap_ns > TICK_USUAL ? back->gap_ns : TICK_USUAL) / 4;
-	else if (flow->unanswered >= MANY)
-		patience = protocol == TCP ? 0 : FEW_PATIENCE;
-	else if (protocol != TCP)
-		patience = NEVER;
+	if (many && patience > MANY_PATIENCE)
+		patience = MANY_PATIENCE;
 	return patience > flow->silence_ns ? patience : flow->silence_ns;
 }
 
