@@ -7,7 +7,7 @@ from noid.config import Plane
 from noid.doctor.firewall import ROUNDS_MAX
 from noid.locators import parse_locator
 
-LINKS = """\
+UPLINKS = """\
 link set lo up
 link add up1 type veth peer name provider1
 link add up2 type veth peer name provider2
@@ -17,11 +17,15 @@ link set provider1 up
 link set provider2 up
 address add 2001:db8:1:a::a/64 dev up1 nodad
 address add 2001:db8:2:a::a/64 dev up2 nodad
-rule add from 2001:db8:1:a::a lookup 101
-rule add from 2001:db8:2:a::a lookup 102
-route add default via 2001:db8:1:a::1 dev up1 table 101
-route add default via 2001:db8:2:a::1 dev up2 table 102
 route add default via 2001:db8:1:a::1 dev up1
+"""
+SECOND_PROVIDER = """\
+route add default via 2001:db8:2:a::1 dev up2 table 102
+rule add from 2001:db8:2:a::a lookup 102
+"""
+LINKS = f"""\
+{UPLINKS}{SECOND_PROVIDER}rule add from 2001:db8:1:a::a lookup 101
+route add default via 2001:db8:1:a::1 dev up1 table 101
 """
 
 

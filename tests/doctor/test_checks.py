@@ -16,26 +16,11 @@ from noid.doctor.findings import Finding, Health
 from noid.errors import PlatformError
 from noid.lab.resolution import ROOT_ZONE, serving
 from tests.dns.conftest import locators
+from tests.doctor.rulesets import SECOND_PROVIDER, UPLINKS
 from tests.namespaces import in_network_namespace
 
 OWN = locators("2001:db8:1:a::a", "2001:db8:2:a::a")
 REVERSE = "8.b.d.0.1.0.0.2.ip6.arpa"
-LINKS = """\
-link set lo up
-link add up1 type veth peer name provider1
-link add up2 type veth peer name provider2
-link set up1 up
-link set up2 up
-link set provider1 up
-link set provider2 up
-address add 2001:db8:1:a::a/64 dev up1 nodad
-address add 2001:db8:2:a::a/64 dev up2 nodad
-route add default via 2001:db8:1:a::1 dev up1
-"""
-SECOND_PROVIDER = """\
-route add default via 2001:db8:2:a::1 dev up2 table 102
-rule add from 2001:db8:2:a::a lookup 102
-"""
 
 
 def lines(records: list[ZoneRecord]) -> str:
@@ -75,7 +60,7 @@ def examined(
 def test_a_healthy_host_only_lacks_the_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     forward = forward_records("a.example.test", OWN, 65286)
     reverse = reverse_records("a.example.test", OWN)
-    wrong = examined(capsys, LINKS + SECOND_PROVIDER, forward, reverse)
+    wrong = examined(capsys, UPLINKS + SECOND_PROVIDER, forward, reverse)
     assert wrong.keys() == {"daemon"}
     assert wrong["daemon"].startswith("noid run --config ")
 
@@ -85,7 +70,7 @@ def test_each_problem_is_reported_with_a_fix(capsys: pytest.CaptureFixture[str])
     """Route and records of the second provider are missing, and so is the M6 record."""
     forward = [*forward_records("a.example.test", OWN[:1], 65286)[:1]]
     forward += forward_records("a.example.test", locators("2001:db8:9::9"), 65286)[:1]
-    wrong = examined(capsys, LINKS, forward, reverse_records("a.example.test", OWN[:1]))
+    wrong = examined(capsys, UPLINKS, forward, reverse_records("a.example.test", OWN[:1]))
     second = "2001:db8:2:a::a"
     (pointer,) = reverse_records("a.example.test", OWN[1:])
     assert wrong[f"route from {second}"].startswith(f"ip -6 rule add from {second} lookup")

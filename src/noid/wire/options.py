@@ -31,7 +31,7 @@ from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.counters import Drop
 from noid.errors import WireError
 from noid.identifiers import NO_LABEL, NO_TOKEN, Label, Nonce, Token
-from noid.locators import LOCATOR_OCTETS, Locator
+from noid.locators import Locator
 from noid.wire.reader import Layout, Reader
 
 CRITICAL = 0x8000
@@ -354,8 +354,3 @@ def encode_option(number: int, value: bytes, *, critical: bool) -> bytes:
     octets = len(value)
     head = HEAD.pack(number | CRITICAL if critical else number, octets)
     return head + value + PADDING[-(HEAD_OCTETS + octets) % ALIGNMENT]
-
-
-def locators_octets(count: int) -> int:
-    """Octets a set of ``count`` locators takes in a message."""
-    return 2 * HEAD_OCTETS + count + -count % ALIGNMENT + count * LOCATOR_OCTETS
