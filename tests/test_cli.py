@@ -96,7 +96,7 @@ def test_every_command_has_help_with_an_example(
 
 
 @pytest.mark.parametrize("group", [[], ["lab"]])
-def test_a_group_of_commands_says_where_to_start(
+def test_the_help_of_a_group_names_the_first_command_to_try(
     group: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -271,7 +271,9 @@ def test_the_status_is_a_row_for_each_fact(path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("canned")
-def test_the_contexts_are_a_line_each(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_contexts_prints_a_line_for_each_context(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["contexts", "--socket", str(path)]) == 0
     heading, line = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["AID(local)", "AID(peer)", "state"]

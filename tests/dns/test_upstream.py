@@ -203,7 +203,7 @@ def test_one_zone_that_drops_the_m6_type_does_not_count_for_the_resolver(pretend
     with_upstream(scenario, pretend(handle), total_s=60)
 
 
-def test_a_name_too_long_for_the_text_has_none(pretend: Pretend) -> None:
+def test_a_name_too_long_for_an_m6_label_has_no_text_record(pretend: Pretend) -> None:
     name = ".".join(["x" * 61] * 4)
     answer = asked(Question(Kind.CAPABILITY, f"{name}.test"), pretend(answering()))
     assert answer.status is Status.ABSENT

@@ -167,7 +167,7 @@ def test_errors_that_are_forged_in_a_long_life_do_not_use_up_the_requests() -> N
         assert widened(network) == [B1]
 
 
-def test_another_pair_is_asked_soon() -> None:
+def test_another_pair_is_asked_soon_whether_long_packets_pass() -> None:
     network = established()
     talk(network, SECOND)
     network.mtu = MTU_MIN
@@ -183,7 +183,7 @@ def test_another_pair_is_asked_soon() -> None:
     assert widened(network) == [B1]
 
 
-def test_the_size_that_a_router_says_is_asked_about_too() -> None:
+def test_the_size_in_an_error_of_a_router_is_checked_too() -> None:
     """The error may be forged, or the pair may be left."""
     network = established()
     network.ulp_sends(network.a, LONG)

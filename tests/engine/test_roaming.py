@@ -122,7 +122,7 @@ def of_x(network: Network) -> ControlMessage:
     return update_from_a(network, sender_locators=entries)
 
 
-def test_an_old_update_from_such_an_address_changes_nothing() -> None:
+def test_an_old_update_from_an_unknown_address_changes_nothing() -> None:
     network = established()
     old = of_x(network)
     receive(network, network.b, update_from_a(network), A1, B1)

@@ -115,7 +115,7 @@ def test_what_arrives_is_not_lost(slow_begins: bool) -> None:
         assert len(asked) <= 60 * SECOND // UNPROVEN_TIME
 
 
-def test_a_peer_that_does_not_say_that_it_looks_loses_nothing() -> None:
+def test_only_a_peer_that_checks_for_data_can_lose_it() -> None:
     network = established()
     core, context = network.a.host.core, network.a.context
     for is_checked, is_unseen in ((False, False), (True, True)):

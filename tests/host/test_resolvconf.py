@@ -97,7 +97,7 @@ def test_a_server_that_took_longer_is_asked_more_often(
     assert path.read_text().splitlines()[-1] == f"options timeout:1 attempts:{attempts}"
 
 
-def test_off_puts_back_exactly_what_was_there(path: Path) -> None:
+def test_off_restores_the_file_exactly(path: Path) -> None:
     before = state(path)
     turn_on(path, "::1")
     turn_off(path, "::1")
@@ -307,7 +307,7 @@ def test_a_file_that_names_noid_by_itself_is_told_apart(
         (False, True, 0, "nothing answers there"),
     ],
 )
-def test_a_file_that_names_where_noid_does_not_answer_says_who_does(
+def test_a_file_that_names_the_address_of_another_program_is_reported(
     path: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

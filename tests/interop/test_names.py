@@ -128,7 +128,7 @@ SAME = b"\xc0\x0c"
 """A pointer to the name of the question."""
 
 
-def test_an_alias_is_followed_and_its_time_counts() -> None:
+def test_an_alias_is_followed_and_its_ttl_counts() -> None:
     address = parse_locator(AID)
     alias = record(SAME, 5, b"\4host\xc0\x10", ttl=30)
     octets = answered(QUESTION, alias, record(b"\4host\7example\0", AAAA, bytes(address)))

@@ -233,7 +233,7 @@ def test_bfd_with_bird_tells_a_router_that_is_silent(
     bird.end()
 
 
-def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
+def test_a_reload_applies_other_prefixes(site: BorderLab) -> None:
     text = site.config.read_text(encoding="utf-8")
     with tcp(site.lab, "a") as conversation:
         conversation.echoes()

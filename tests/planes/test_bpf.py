@@ -302,7 +302,7 @@ def test_a_copy_of_an_unfinished_packet_is_finished(segment: int) -> None:
     assert body[13] == (0x10 if segment else 0x19), "FIN and PSH are the last segment's"
 
 
-def test_a_copy_that_is_not_whole_carries_nothing() -> None:
+def test_a_truncated_copy_has_no_next_header() -> None:
     header = ipv6.Header(
         source=Locator(bytes(16)), destination=Locator(bytes(16)), next_header=6, payload_octets=999
     )

@@ -140,7 +140,7 @@ def test_a_refusal_is_explained_by_what_the_kernel_lacks() -> None:
         (1 << 39 | 1 << 38 | 1 << 12, []),
     ],
 )
-def test_the_capabilities_that_are_lacking(tmp_path: Path, held: int, lacking: list[str]) -> None:
+def test_missing_capabilities_are_named(tmp_path: Path, held: int, lacking: list[str]) -> None:
     status = tmp_path / "status"
     status.write_text(f"CapPrm:\t0000000000000000\nCapEff:\t{held:016x}\n")
     assert privileges.lacking(status) == lacking

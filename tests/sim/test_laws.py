@@ -182,7 +182,7 @@ def test_control_messages_that_are_filtered_are_no_harm() -> None:
 
 
 @pytest.mark.slow
-def test_a_host_that_says_what_nobody_asked_for_is_not_quiet() -> None:
+def test_a_host_that_sends_unsolicited_messages_is_not_quiet() -> None:
     history = dataclasses.replace(
         SURVIVED,
         steps=(),

@@ -20,7 +20,7 @@ ASK_AGAIN: Final = "run it as root; if the daemon does not respond, restart it"
 
 
 class Answering(enum.Enum):
-    """Who answers there."""
+    """Which program answers DNS queries at an address."""
 
     NOID = "noid"
     ANOTHER = "another program"

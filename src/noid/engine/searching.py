@@ -437,7 +437,7 @@ def spare(core: Core, context: Context) -> None:
 
 
 def follow(core: Core, context: Context, pair: Pair) -> None:
-    """The peer, which heard nothing, hears again over the pair of its UR: uses that pair.
+    """Uses the pair of a UR over which the peer, which heard nothing, hears this host again.
 
     Both directions of it are proven, and the pair in use is silent, so no more requests are needed.
     """

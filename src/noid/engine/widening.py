@@ -42,9 +42,9 @@ def narrowed(core: Core, context: Context, octets: int, told: int) -> None:
 
 
 def refused(context: Context, nonce: Nonce, octets: int) -> None:
-    """A router says that the request is too long, and how long a packet may be.
+    """Notes that a router refused the request, and the length of packets that it permits.
 
-    The next one is so long, if that is more than the stack sends.
+    The next request has that length, if that is more than the stack sends.
     """
     now = context.narrowed
     if now is not None and now.nonce and nonce == now.nonce and now.told < octets < now.octets:

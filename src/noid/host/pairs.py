@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Pair(NamedTuple):
-    """Two devices of ours, joined.
+    """Two connected virtual Ethernet devices of noid.
 
     Attributes:
         entry: index of the one that packets are sent to.

@@ -102,7 +102,7 @@ def serving(
 def knowing(
     directory: Path, zones: Mapping[str, str], place: Place | None = None
 ) -> Iterator[Place]:
-    """NSD with zones, for as long as the block lasts; what it is given and raises as ``serving``.
+    """NSD with zones while the block runs; other arguments and errors are those of ``serving``.
 
     Args:
         directory: for its files.

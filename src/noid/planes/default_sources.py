@@ -79,7 +79,7 @@ class DefaultSources:
         return flow is not None and flow.local_locator in kept
 
     def look_at_all(self, aids: Iterable[Locator]) -> None:
-        """See ``look``, for very many peers: some in each turn of the event loop."""
+        """Does what ``look`` does for very many peers, some in each turn of the event loop."""
         is_under_way, self._unseen = bool(self._unseen), list(aids)
         if self._unseen and not is_under_way:
             asyncio.get_running_loop().call_soon(self._look_at_some)

@@ -95,7 +95,7 @@ def make_upstream(
 
 
 def make_stub(config: Config, upstream: Upstream, driver: EngineDriver, own: LocalLocators) -> Stub:
-    """What programs ask."""
+    """The stub, which answers the DNS queries of programs."""
     dns = config.dns
     return Stub(
         dns.listen,

@@ -309,7 +309,7 @@ def _prepare(database: sqlite3.Connection) -> None:
 
 
 def _in_order(after: Label, rows: list[Row]) -> list[Row]:
-    """The rows of a page; SQLite reads a damaged tree in any order, and may never end.
+    """The rows of a page. Of a damaged tree, SQLite returns them in any order, or without end.
 
     Raises:
         DamagedError: the labels do not grow.
