@@ -11,8 +11,6 @@ from noid.bench.picture import draw
 from noid.bench.stage import available
 from noid.cli.main import main
 
-pytestmark = pytest.mark.alone  # silence is measured
-
 
 @pytest.mark.parametrize(
     ("option", "value", "known"),
@@ -32,6 +30,7 @@ def test_unknown_choices_are_refused_in_one_line(
     assert f"argument {option}: {known}" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.alone  # silence is measured
 @pytest.mark.lab
 @pytest.mark.slow
 def test_a_silent_provider_ends_plain_tcp_and_not_noid(

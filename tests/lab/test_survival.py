@@ -33,7 +33,8 @@ from tests.lab.conversations import (
     tcp,
 )
 
-pytestmark = pytest.mark.alone  # the gaps of downloads are measured
+measures = pytest.mark.alone
+"""What measures the gap of a download, or counts packets that a busy machine may add or lose."""
 
 SOME_OCTETS = 4 * 2**20
 GAP_MAX_MS = 1000
@@ -51,6 +52,7 @@ NARROW, WIDE = 1400, 1500
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
 
 
+@measures
 def test_a_download_survives_killed_daemons_and_then_a_provider_failure(
     kernel_lab: Lab,
 ) -> None:
@@ -88,6 +90,7 @@ def _assert_short(gap_ms: Callable[[], float]) -> None:
         gaps.append(gap_ms())
 
 
+@measures
 def test_a_download_survives_an_upgrade_of_the_programs(kernel_lab: Lab, tmp_path: Path) -> None:
     lab = kernel_lab
     restart_daemons(lab)
@@ -206,6 +209,7 @@ def test_a_connection_survives_when_uplinks_stop_segmenting(kernel_lab: Lab) -> 
         conversation.echoes(octets=60_000)
 
 
+@measures
 def test_segments_for_an_uplink_pass_although_another_has_a_smaller_mtu(kernel_lab: Lab) -> None:
     lab = kernel_lab
     _set_mtu(lab, NARROW)
@@ -226,6 +230,7 @@ def test_segments_for_an_uplink_pass_although_another_has_a_smaller_mtu(kernel_l
             lab.set_features(host, CUTTING, on=True)
 
 
+@measures
 def test_super_packets_of_more_than_64_kib_are_cut_by_the_kernel(kernel_lab: Lab) -> None:
     lab = kernel_lab
     restart_daemons(lab)
