@@ -24,7 +24,7 @@ from tests.attacks.taps import Tap, as_sent
 from tests.attacks.test_in_the_lab import A1, A2, B1, B2, CODEPOINTS, PORT, X, reached
 from tests.lab.conversations import establish_context
 
-pytestmark = [pytest.mark.lab, pytest.mark.alone]  # a flood fills the queues of the processors
+pytestmark = pytest.mark.lab
 
 RESETS = 60
 PAUSE_S = 0.01
