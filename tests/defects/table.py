@@ -304,4 +304,18 @@ DEFECTS = (
         "FLAG_TEMPORARY | FLAG_TENTATIVE",
         "host/test_links.py::test_temporary_and_tentative_addresses_are_not_locators",
     ),
+    Defect(
+        "a context that is gone still waits for the answers of its second inquiry",
+        "engine/core.py",
+        "        for question in (*context.verification.open, *renewing):",
+        "        for question in context.verification.open:",
+        "engine/test_second_lives.py::test_a_host_knows_no_context_that_is_gone",
+    ),
+    Defect(
+        "what a peer was told in the first life of a context counts in the second",
+        "engine/handshake.py",
+        "    context.told_remote = ()\n",
+        "",
+        "engine/test_second_lives.py::test_a_context_set_up_again_after_any_history_equals_a_first_one",
+    ),
 )

@@ -2,6 +2,7 @@
 """Nothing of a first life is left in the second one of a context, a peer or a host."""
 
 import dataclasses
+import gc
 import random
 from collections.abc import Callable
 
@@ -10,10 +11,10 @@ import pytest
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ContextRestored, LocatorsChanged, PeerResolved
+from noid.engine.events import ContextRestored, LocatorsChanged, PeerResolved, TimePassed
 from noid.engine.host import Host
 from noid.engine.records import ContextRecord
-from noid.engine.state import State
+from noid.engine.state import State, Timer
 from noid.flows.events import UnansweredPacket
 from noid.flows.software import SoftwareDatapath
 from noid.wire import ipv6
@@ -115,6 +116,24 @@ def cut(network: Network, station: Station) -> None:
 def heal(network: Network, station: Station) -> None:
     network.dead.clear()
     network.dns_works = True
+    network.names[station.name] = list(station.locators)
+
+
+def withdraw(network: Network, station: Station) -> None:
+    """The DNS no longer lists all locators of a host, and its peer asks again."""
+    network.names[station.name] = list(station.locators[:1])
+    for one in network.stations:
+        ask_again(network, one)
+
+
+def ask_again(network: Network, station: Station) -> None:
+    """The next inquiry about each peer begins."""
+    for context in station.host.contexts:
+        if context.is_settled:
+            station.host.inspection.expire(context, Timer.VERIFY_AGAIN)
+    station.in_use = True
+    network.run(0)
+    station.in_use = False
 
 
 def fail_dns(network: Network, station: Station) -> None:
@@ -133,6 +152,7 @@ def wait_long(network: Network, station: Station) -> None:
 
 STEPS_OF: list[Callable[[Network, Station], None]] = [
     silence, lose_locator, regain_locators, break_locator, cut, heal, fail_dns, talk, wait_long,
+    withdraw, ask_again,
 ]  # fmt: skip
 
 
@@ -146,6 +166,7 @@ def with_history(seed: int) -> Network:
     for station in network.stations:
         heal(network, station)
         regain_locators(network, station)
+        ask_again(network, station)
     network.run(MINUTE)
     for station in network.stations:
         talk(network, station)
@@ -209,6 +230,43 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     network.run(2 * CONTEXT_IDLE_TIME + HOUR)
     assert network.a.host.contexts == []
     assert not waits(core, context)
+
+
+def evict(network: Network, station: Station) -> None:
+    """Each context makes room for another, whatever it is doing."""
+    for context in station.host.contexts:
+        station.host.inspection.evict(context)
+    network.give(station, TimePassed())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_host_knows_no_context_that_is_gone(seed: int) -> None:
+    """None of its tables leads to one, directly or by another object."""
+    chance = random.Random(seed)
+    network = established(seed + 10)
+    for _ in range(4 * STEPS):
+        chance.choice([*STEPS_OF, evict])(network, chance.choice(network.stations))
+        for station in network.stations:
+            gone = set(contexts_in(station.host.core)).difference(station.host.contexts)
+            assert not gone
+        network.run(chance.choice([0, 5 * MILLISECOND, SECOND]))
+
+
+def contexts_in(core: Core) -> list[Context]:
+    """Every context that an object leads to."""
+    found: list[Context] = []
+    seen: set[int] = set()
+    left: list[object] = [core]
+    while left:
+        one = left.pop()
+        if id(one) in seen or callable(one):
+            continue
+        seen.add(id(one))
+        if isinstance(one, Context):
+            found.append(one)
+        else:
+            left += gc.get_referents(one)
+    return found
 
 
 def waits(core: Core, context: Context) -> bool:
