@@ -32,6 +32,7 @@ from noid.planes.bpf.plane import BpfPlane
 from noid.planes.rules import ours_among
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.tun import TunPlane
+from noid.roles import reconciliation
 from noid.roles.local_locators import LocalLocators
 from noid.roles.patience import Patience
 from noid.roles.reconciliation import Watching
@@ -50,6 +51,7 @@ AID, OTHER = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
 PEER = parse_locator("2001:db8:3::1")
 UPLINKS = ["up1", "up2"]
 LOCAL_WITHIN_S = 60.0
+NEVER_S = 86_400.0
 
 
 @dataclass
@@ -163,7 +165,11 @@ def keeping(
     limits: Limits = LIMITS,
     patience: Patience | None = None,
 ) -> None:
-    """Runs a scenario beside a plane that is watched over, which must not raise."""
+    """Runs a scenario beside a plane that is watched over, which must not raise.
+
+    What is lost is noticed because of a message, or by a look; not because everything is compared
+    now and then.
+    """
 
     async def play() -> None:
         make_uplinks()
@@ -202,7 +208,9 @@ def keeping(
             assert not ours_among(plane.section, network.rules())
             network.close()
 
-    in_network_namespace(lambda: asyncio.run(play()))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reconciliation, "COMPARE_INTERVAL_S", NEVER_S)
+        in_network_namespace(lambda: asyncio.run(play()))
 
 
 # --- what there is, and whether it comes back -----------------------------------------------------

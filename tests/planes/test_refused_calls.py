@@ -3,6 +3,8 @@
 
 import asyncio
 import errno
+import socket
+from collections.abc import Set
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,7 @@ import pytest
 from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
-from noid.locators import parse_locator
+from noid.locators import format_locator, parse_locator
 from tests.namespaces import ip
 from tests.planes.keeping import AID, OTHER, OUT, Kept, attached, keeping, routes, rules, run
 from tests.waiting import until
@@ -33,6 +35,9 @@ def test_lost_netlink_messages_are_counted_and_cause_a_comparison(
     async def scenario(kept: Kept) -> None:
         table = kept.bpf.steering.table_of(kept.bpf.rows.of[AID])
         there = routes(kept)
+        ip(f"route add 2001:db8:3::99 dev lo table {table} proto static")
+        kept.watching.compare_soon()
+        await until(lambda: routes(kept) == there)  # what was due at the start is over
         # The loop reads nothing until all of it is done.
         for path in (batch("add", 7), batch("add", 8)):
             run(f"ip -6 -batch {path}")
@@ -94,6 +99,44 @@ def test_what_the_kernel_refuses_is_counted_and_tried_again(
         await until(lambda: state() == before)
 
     keeping(pins, scenario, hook="clsact", kind=kind)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name.startswith("add_")])
+def test_what_is_obsolete_goes_although_the_kernel_takes_nothing_new(
+    pins: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One address has moved to the other uplink, and another one is to be kept now."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PlatformError("what is new", errno.ENOBUFS, "no buffer space")
+
+    async def scenario(kept: Kept) -> None:
+        def obsolete() -> tuple[Set[object], ...]:
+            ours = kept.watching.survey().ours[kept.plane.keeping].addresses
+            return (
+                {one for one in rules(kept) if one.source == OTHER} & before,
+                {one for one in kept.network.routes(table) if one.device == index},
+                gone & ours,
+            )
+
+        gone = {parse_locator("2001:db8:7::7")}
+        index = socket.if_nametoindex("up1")
+        table = kept.bpf.steering.table_of(kept.bpf.rows.of[AID])
+        kept.in_use |= gone
+        kept.watching.take(kept.watching.survey())
+        before = rules(kept)
+        await until(lambda: all(obsolete()))
+        with monkeypatch.context() as patched:
+            patched.setattr(HostNetwork, name, refuse)
+            for address, old, new in (OTHER, "up2", "up1"), (AID, "up1", "up2"):
+                ip(f"addr del {format_locator(address)}/64 dev {old}")
+                ip(f"addr add {format_locator(address)}/64 dev {new} nodad")
+            kept.in_use.clear()
+            kept.in_use.add(parse_locator("2001:db8:7::8"))
+            kept.watching.compare_soon()
+            await until(lambda: not any(obsolete()))
+
+    keeping(pins, scenario)
 
 
 def disturb(kept: Kept) -> None:

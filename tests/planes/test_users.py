@@ -2,6 +2,7 @@
 """The kernel plane knows whose program sent a packet, and reports by shares of users [D46]."""
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
@@ -16,10 +17,14 @@ from noid.flows.flow import Flow
 from noid.host import subordinates
 from noid.identifiers import Label
 from noid.locators import Locator, format_locator, parse_locator
+from noid.planes.bpf import layout
 from tests.namespaces import ip
 from tests.planes.keeping import AID, Kept, keeping
 from tests.planes.test_bpf import random_flow
+from tests.planes.test_layout import Structures, structures
 from tests.waiting import until
+
+__all__ = ["structures"]
 
 MALLORY, ALICE, BOB = 1_001, 1_002, 1_003
 MANY = range(2_001, 2_009)
@@ -149,6 +154,45 @@ def test_users_that_want_all_reports_get_the_same_number(pins: Path) -> None:
         assert OF_TWO * 9 // 10 <= reports.of(PEERS) <= OF_TWO * 11 // 10
 
     keeping(pins, scenario, contexts=4_000)
+
+
+def test_a_report_that_the_rate_refuses_is_not_held_for_ever(
+    pins: Path, structures: Structures
+) -> None:
+    """Its flow would never keep a segment again, and its timer never rest."""
+    place = structures.places("activity")["writers"]
+
+    async def scenario(kept: Kept) -> None:
+        def is_held() -> bool:
+            entry = kept.bpf.tables["activities"].find(layout.label_key(reports.labels[LAST]))
+            assert entry is not None
+            return any(entry[place])
+
+        reports = Reports(kept, [*PEERS, LAST])
+        while not await asyncio.to_thread(_refused_by_the_timer, reports):
+            pass
+        await until(lambda: not is_held())
+
+    keeping(pins, scenario, contexts=2_000)
+
+
+def _refused_by_the_timer(reports: "Reports") -> bool:
+    """A user has had all reports of a second when the first segment of its connection is missed.
+
+    Returns:
+        Whether all of that was in one second of the clock.
+    """
+    reports.flood([(MALLORY, PEERS)])
+    second = time.monotonic_ns() // SECOND
+    send(MALLORY, PEERS)
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as client:
+        os.fchown(client.fileno(), MALLORY, -1)
+        client.setblocking(False)
+        client.bind((format_locator(AID), 0))
+        with contextlib.suppress(BlockingIOError):
+            client.connect((format_locator(LAST), 80))
+        time.sleep(2 * SILENT_S)
+    return time.monotonic_ns() // SECOND == second and not reports.of([LAST])
 
 
 class Reports:
