@@ -221,6 +221,9 @@ class Checks:
                 raise Violation("tables agree", f"{node.name} by peer's label")
         if not flows.keys() <= labels.keys():
             raise Violation("no flow without a context", node.name)
+        for waiting in inside.questions.values():
+            if any(labels.get(one.local_label) is not one for one in waiting):
+                raise Violation("no question without a context", node.name)
         upcoming = inside.next_timer()
         if upcoming is not None and labels.get(upcoming[1][0].local_label) is not upcoming[1][0]:
             raise Violation("no timer without a context", node.name)
