@@ -26,6 +26,7 @@ from noid.control.uplinks import Sighting, Uplinks
 from noid.control.web.server import WebServer
 from noid.control.web.watch import Watch
 from noid.host.resolvconf import is_on, turn_on
+from noid.identifiers import Label
 from noid.resolver import service
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
@@ -111,7 +112,7 @@ async def contexts(disk: Path) -> AsyncIterator[Use]:
 
         def change() -> None:
             for label in LABELS:
-                kept.changed(label)
+                kept.changed(Label(label))
 
         try:
             yield Use(change, lambda: store.count() == len(LABELS) and not store.trouble)

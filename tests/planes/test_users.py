@@ -164,7 +164,8 @@ def test_a_report_that_the_rate_refuses_is_not_held_for_ever(
 
     async def scenario(kept: Kept) -> None:
         def is_held() -> bool:
-            entry = kept.bpf.tables["activities"].find(layout.label_key(reports.labels[LAST]))
+            key = layout.label_key(Label(reports.labels[LAST]))
+            entry = kept.bpf.tables["activities"].find(key)
             assert entry is not None
             return any(entry[place])
 
