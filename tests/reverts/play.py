@@ -20,14 +20,14 @@ SOURCE = Path(noid.__file__).parent
 SECONDS_MAX = 60.0
 """Of processor time: a law must have noticed by then."""
 PLAY = """
-import json, sys, time
+import itertools, json, sys, time
 from noid.sim.runs import play
-family, seconds = sys.argv[1], float(sys.argv[2])
+family, seconds, first = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 started_s = time.process_time()
-number, run = 0, play(0, family)
-while (not run.violation or run.known) and time.process_time() - started_s < seconds:
-    number += 1
+for number in itertools.chain([first], itertools.count()):
     run = play(number, family)
+    if run.violation and not run.known or time.process_time() - started_s >= seconds:
+        break
 print(json.dumps([run.violation, number, time.process_time() - started_s]))
 """
 
@@ -72,11 +72,18 @@ def planted(package: Path, revert: Revert) -> Iterator[None]:
             module.write_text(text, encoding="utf-8")
 
 
-def verdict_on(package: Path, family: str, seconds: float = SECONDS_MAX) -> Verdict:
-    """What the first histories of a family say about a copy."""
+def verdict_on(package: Path, family: str, first: int = 0, seconds: float = SECONDS_MAX) -> Verdict:
+    """What the first histories of a family say about a copy.
+
+    Args:
+        package: the copy.
+        family: the family.
+        first: the number of the history that is played before the others.
+        seconds: of processor time, until it is given up.
+    """
     environment = os.environ | {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     said = subprocess.run(
-        [sys.executable, "-c", PLAY, family, str(seconds)],
+        [sys.executable, "-c", PLAY, family, str(seconds), str(first)],
         env=environment,
         capture_output=True,
         text=True,

@@ -13,12 +13,15 @@ class Revert:
         edits: the file under ``src/noid``, what stands there once, and what is put in its place.
         family: of the simulator, one of whose first histories notices.
         law: which law or check is violated then.
+        number: the first history that noticed when it was last searched for, by
+            ``python -m tests.reverts``; the test begins with it, and then searches from 0.
     """
 
     name: str
     edits: tuple[tuple[str, str, str], ...]
     family: str
     law: str
+    number: int = 0
 
 
 REVERTS = (
@@ -33,6 +36,7 @@ REVERTS = (
         ),
         "walk-4x4",
         "liveness",
+        1,
     ),
     Revert(
         "another verification begins with the PTR of the AID",
@@ -45,12 +49,14 @@ REVERTS = (
         ),
         "renumbering-by-rules",
         "renumbering",
+        1,
     ),
     Revert(
         "data in one direction has no feedback",
         (("engine/host.py", "keepalives.on_one_way_data(core, event)", "pass"),),
         "walk-1x6",
         "liveness",
+        30,
     ),
     Revert(
         "nothing follows a UC that is not believed",
@@ -70,6 +76,7 @@ REVERTS = (
         ),
         "walk-2x2",
         "liveness",
+        16,
     ),
     Revert(
         "a request is taken for lost although the way back of the peer is silent",
@@ -83,6 +90,7 @@ REVERTS = (
         ),
         "turning",
         "liveness",
+        3,
     ),
     Revert(
         "an expired Update Request is not sent again",
@@ -113,6 +121,7 @@ REVERTS = (
         ),
         "unable",
         "set-up",
+        4,
     ),
     Revert(
         "the label is not accepted in CCR-SENT and INIT-SENT",
@@ -152,6 +161,7 @@ REVERTS = (
         ),
         "lost-run",
         "liveness",
+        5,
     ),
     Revert(
         "a move of Lp(peer) by data is never taken back",
@@ -164,6 +174,7 @@ REVERTS = (
         ),
         "walk-2x2",
         "liveness",
+        124,
     ),
     Revert(
         "data moves Lp(peer) although the peer has proven to send from there",
@@ -176,6 +187,7 @@ REVERTS = (
         ),
         "walk-4x4",
         "liveness",
+        9,
     ),
     Revert(
         "Lp(local) is the AID after set-up over any pair",
@@ -188,6 +200,7 @@ REVERTS = (
         ),
         "cut-from-start",
         "liveness",
+        82,
     ),
     Revert(
         "messages in the slot are answered plainly",
@@ -223,6 +236,7 @@ REVERTS = (
         (("engine/adoption.py", "    if memory.is_plain:\n", "    if False:\n"),),
         "restarted",
         "never worse than plain",
+        4,
     ),
     Revert(
         "a host that no peer can verify lists all its locators",
@@ -252,12 +266,14 @@ REVERTS = (
         ),
         "data-filtered",
         "never worse than plain",
+        1,
     ),
     Revert(
         "answers that come late together are taken for a longer path",
         (("engine/history.py", "is_late = round_trip_ns > at_once_ns", "is_late = False"),),
         "starved",
         "liveness",
+        1,
     ),
 )
 """In the order of the findings."""

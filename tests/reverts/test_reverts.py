@@ -19,7 +19,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("revert", REVERTS, ids=lambda revert: revert.name)
 def test_a_law_notices_when(copy: Path, revert: Revert) -> None:
     with planted(copy, revert):
-        found = verdict_on(copy, revert.family)
+        found = verdict_on(copy, revert.family, revert.number)
     assert found.violation.startswith(f"{revert.law}:"), found
 
 
