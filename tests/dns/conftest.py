@@ -267,7 +267,6 @@ class Peer(NamedTuple):
     name: str
     aid: Locator
     locators: tuple[Locator, ...]
-    ttl_seconds: int
 
 
 class Program:
@@ -280,14 +279,9 @@ class Program:
         self.believes = True
 
     def take_peer(
-        self,
-        name: str,
-        aid: Locator,
-        locators: tuple[Locator, ...],
-        ttl_seconds: int,
-        client: Hashable,
+        self, name: str, aid: Locator, locators: tuple[Locator, ...], client: Hashable
     ) -> bool:
-        self.peers.append(Peer(name, aid, locators, ttl_seconds))
+        self.peers.append(Peer(name, aid, locators))
         self.clients.append(client)
         return self.believes
 

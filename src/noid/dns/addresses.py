@@ -27,13 +27,11 @@ class Peer(NamedTuple):
 
     Attributes:
         name: the last name of the chain of aliases.
-        ttl_seconds: the TTL of the addresses.
-        locators: these, in the order received.
+        locators: its addresses, in the order received.
         reduced: the response with one of them alone, made when it is first needed.
     """
 
     name: str
-    ttl_seconds: int
     locators: tuple[Locator, ...]
     reduced: dict[Locator, Response]
 
@@ -46,9 +44,8 @@ def read_peer(query: Query, octets: bytes) -> Peer | None:
     locators = tuple(Locator(rdata_of(octets, one)) for one in chain.records)
     if not all(len(one) == LOCATOR_OCTETS and is_global_unicast(one) for one in locators):
         return None
-    ttl_seconds = min(one.ttl_seconds for one in chain.records)
     different = tuple(dict.fromkeys(locators))
-    return Peer(text_of(chain.name), ttl_seconds, different[:LOCATORS_MAX], {})
+    return Peer(text_of(chain.name), different[:LOCATORS_MAX], {})
 
 
 def with_one(query: Query, octets: bytes, aid: Locator) -> bytes | None:

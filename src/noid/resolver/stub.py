@@ -46,9 +46,9 @@ CAPABILITY_GRACE_S: Final = 1.0
 NAMES_MAX: Final = 4_096
 """Peers whose selected AID is stored; the oldest is removed first."""
 
-OnPeer = Callable[[str, Locator, tuple[Locator, ...], int, Hashable], bool]
-"""Takes a peer's name, its AID, its locators (including the AID), their TTL in seconds and who has
-asked; returns False if the AID is known to belong to another name [D33]."""
+OnPeer = Callable[[str, Locator, tuple[Locator, ...], Hashable], bool]
+"""Takes a peer's name, its AID, its locators (including the AID) and the client that asked;
+returns False if the AID is known to belong to another name [D33]."""
 
 
 Policy = Literal["first", "rotate"]
@@ -270,16 +270,13 @@ class Stub:
         probed = self.probe and self.upstream.trusted is None and response.found
         peer = self._peer(query, response) if probed else None
         if peer is not None:
-            self._tell(response, peer, client)
+            self._tell(peer, client)
         return response.answer(query, self._now_s())
 
-    def _tell(self, response: Response, peer: Peer, client: Hashable) -> None:
+    def _tell(self, peer: Peer, client: Hashable) -> None:
         """Tells the shim about a peer of which the program may use any address as the AID."""
         for aid in peer.locators:
-            self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response), client)
-
-    def _ttl_seconds(self, peer: Peer, response: Response) -> int:
-        return max(peer.ttl_seconds - int(self._now_s() - response.received_s), 0)
+            self.on_peer(peer.name, aid, peer.locators, client)
 
     def _choose(self, peer: Peer, answering: tuple[Locator, ...]) -> Locator:
         """The locator that becomes the AID [D24].
@@ -317,7 +314,7 @@ class Stub:
         answering = self.answering(peer.locators)
         if not answering:
             self.counters[StubCounter.UNTRIED] += 1
-            self._tell(response, peer, client)
+            self._tell(peer, client)
             return response.answer(query, now_s)
         aid = self._choose(peer, answering)
         if aid not in peer.reduced:
@@ -325,8 +322,7 @@ class Stub:
             if octets is None:
                 return response.answer(query, now_s)
             peer.reduced[aid] = Response(query, octets, response.received_s)
-        ttl_seconds = self._ttl_seconds(peer, response)
-        if not self.on_peer(peer.name, aid, peer.locators, ttl_seconds, client):
+        if not self.on_peer(peer.name, aid, peer.locators, client):
             return response.answer(query, now_s)
         self.counters[StubCounter.PEERS] += 1
         return peer.reduced[aid].answer(query, now_s)

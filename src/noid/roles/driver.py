@@ -172,12 +172,7 @@ class EngineDriver:
             self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
 
     def peer_resolved(
-        self,
-        name: str,
-        aid: Locator,
-        locators: tuple[Locator, ...],
-        ttl_seconds: int,
-        client: Hashable,
+        self, name: str, aid: Locator, locators: tuple[Locator, ...], client: Hashable
     ) -> bool:
         """The stub found a peer; returns whether programs may use its AID."""
         if self.host.belongs_to_another(name, aid):
