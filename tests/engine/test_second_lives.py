@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextRestored, LocatorsChanged, PeerResolved, TimePassed
@@ -241,15 +241,19 @@ def evict(network: Network, station: Station) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_host_knows_no_context_that_is_gone(seed: int) -> None:
-    """None of its tables leads to one, directly or by another object."""
+    """None of its tables leads to one, directly or by another object, and none has a share."""
     chance = random.Random(seed)
     network = established(seed + 10)
     for _ in range(4 * STEPS):
         chance.choice([*STEPS_OF, evict])(network, chance.choice(network.stations))
         for station in network.stations:
-            gone = set(contexts_in(station.host.core)).difference(station.host.contexts)
-            assert not gone
-        network.run(chance.choice([0, 5 * MILLISECOND, SECOND]))
+            core = station.host.core
+            assert not set(contexts_in(core)).difference(station.host.contexts)
+            begun = core.begun_by_peers.count + core.begun_here.count + core.provisional.count
+            assert begun <= len(core.labels), "no share without a context"
+            assert core.resolved.count == len(core.peers)
+            assert core.quarantine.shares.count <= len(core.quarantine)
+        network.run(chance.choice([0, 5 * MILLISECOND, SECOND, CLOSE_TIME]))
 
 
 def contexts_in(core: Core) -> list[Context]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a host has at one moment, as far as a part of noid may change it."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -37,6 +38,8 @@ def host(*directories: Path) -> Host:
     found["programs"] = elsewhere(_programs)
     found["files"] = [path for one in directories for path in _files(one)]
     found["descriptors"] = _descriptors()
+    found["umask"] = _umask()
+    found["tasks"] = _tasks()
     found["threads"] = sorted(one.name for one in threading.enumerate() if one.name == "netlink_0")
     return found
 
@@ -89,6 +92,20 @@ def _programs() -> list[str]:
 
 def _files(directory: Path) -> list[str]:
     return sorted(str(path) for path in directory.rglob("*"))
+
+
+def _umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
+
+
+def _tasks() -> list[str]:
+    """What goes on in this loop, besides the task that asks."""
+    with contextlib.suppress(RuntimeError):  # there is no loop
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return sorted(getattr(one.get_coro(), "__qualname__", "") for one in others)
+    return []
 
 
 def _descriptors() -> dict[str, int]:

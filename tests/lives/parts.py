@@ -39,11 +39,14 @@ from noid.state.restore import Takeover
 from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, Unwatched, flow_to_peer, make_plane
 from tests.planes.loading import load
 from tests.state.test_contexts import row
+from tests.waiting import until
 
 KEPT: Final = parse_locator("2001:db8:7::7")
 FAR: Final = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(16, 28)]
 CLOCK: Final = FlowClock(unanswered_ns=0, reported_ns=0, received_ns=0, moved_ns=0)
 NOBODY: Final = ("::1", 9)
+QR_TC, RA = 0x83, 0x80
+"""Of the flags of a response: it is truncated."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,32 @@ async def the_stub(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     return work
 
 
+async def the_resolvers(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    """One of them has too much to say by UDP, and says nothing by TCP."""
+    resolver = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+    silent = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+    for one in (resolver, silent):
+        one.setblocking(False)
+        one.bind(("::1", 54))
+    silent.listen()
+    upstream = Upstream([("::1", 54)], Codepoints(), lambda: (AID,), 0, total_s=0.2)
+    stack.push_async_callback(upstream.close)
+
+    def answer() -> None:
+        query, client = resolver.recvfrom(512)
+        resolver.sendto(query[:2] + bytes((QR_TC, RA)) + query[4:], client)
+
+    async def work(inner: contextlib.AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(resolver, answer)
+        inner.callback(loop.remove_reader, resolver)
+        before = asyncio.all_tasks()
+        await upstream.ask(Question(Kind.LOCATORS, "b.example"))
+        await until(lambda: asyncio.all_tasks() <= before)
+
+    return work
+
+
 async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     directory = place.directory / "state"
     prepare_directory(directory)
@@ -280,6 +309,7 @@ PARTS: Final[dict[str, Part]] = {
     "messages of the kernel": the_messages_of_the_kernel,
     "control socket": the_control_socket,
     "stub": the_stub,
+    "resolvers": the_resolvers,
     "stored state": the_stored_state,
     "what an earlier daemon left": what_an_earlier_daemon_left,
     "resolver of the host": the_resolver_of_the_host,

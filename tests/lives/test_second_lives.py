@@ -21,11 +21,12 @@ from noid.planes.bpf import layout
 from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
+from noid.planes.rows import CUTS_TCP
 from noid.planes.rules import ours_among
 from noid.planes.uplink import NO_UPLINK
 from tests.contents import attributes
 from tests.namespaces import in_network_namespace, ip
-from tests.planes.keeping import AID, OTHER, make_plane, make_uplinks
+from tests.planes.keeping import AID, OTHER, make_plane, make_uplinks, set_features
 from tests.planes.test_bpf import random_flow
 
 SEEDS = range(4)
@@ -106,7 +107,9 @@ class Life:
         self.watched &= used
 
     def watch(self) -> None:
-        self.watch_one(self.chance.choice(PEERS))
+        """The kernel's table has no room for all of them."""
+        for aid in self.chance.sample(PEERS, len(PEERS) // 2):
+            self.watch_one(aid)
 
     def watch_one(self, aid: Locator) -> None:
         self.plane.watch(aid)
@@ -147,6 +150,15 @@ class Life:
             ip("link del up3")
         self.see()
 
+    def change_features(self) -> None:
+        """The second uplink is to have a program by XDP, or none."""
+        if "up2" in names():
+            self.take_early(self.chance.random() < 0.5)
+            self.see()
+
+    def take_early(self, early: bool) -> None:
+        set_features("up2", {"rx-gro": early, CUTS_TCP: not early})
+
     def regain_uplink(self) -> None:
         if "up2" not in names():
             ip("link add up2 type veth peer name far2")
@@ -174,6 +186,8 @@ class Life:
             self.plane.unwatch(aid)
         self.plane.keep_address(KEPT, kept=False)
         self.regain_uplink()
+        self.take_early(False)
+        self.see()
         for table in self.plane.tables_of_routes():
             found = self.network.difference(table, self.plane.wanted_routes(table))
             self.plane.correct_table(table, found)
@@ -193,6 +207,7 @@ class Life:
             if is_global_unicast(address)  # those of links come and go with their devices
         }
         uplinks = (plane.tables["uplinks"].find(layout.ROW.pack(row)) for row in range(8))
+        links = (path.name.split("-") for path in plane.pins.glob("link-*"))
         first = plane.section.table
         routes = {
             (route.aid, table, device[route.device], route.metric)
@@ -202,6 +217,7 @@ class Life:
         return {
             **tables,
             "rows": [device[int.from_bytes((one or bytes(4))[:4], "little")] for one in uplinks],
+            "links": {(device.get(int(index), "gone"), side) for _, index, side in links},
             "routes": routes,
             "rules": ours_among(plane.section, self.network.rules()),
             "addresses": {one: self.network.addresses_on(one) for one in plane.interfaces_of_ours},
@@ -241,10 +257,12 @@ def test_a_plane_whose_flows_are_gone_is_as_a_new_one(
     pins: Path, hook: Literal["auto", "clsact"], seed: int
 ) -> None:
     async def scenario(life: Life) -> None:
+        life.take_early(False)
+        life.see()
         first = life.state()
         steps: list[Callable[[], None]] = [
             life.install, life.install, life.install, life.remove, life.watch, life.take_up,
-            life.keep_address, life.see, life.lose_uplink, life.regain_uplink,
+            life.keep_address, life.see, life.lose_uplink, life.regain_uplink, life.change_features,
         ]  # fmt: skip
         for _ in range(STEPS):
             life.chance.choice(steps)()
@@ -270,7 +288,9 @@ def in_life(
     async def play() -> None:
         make_uplinks()
         network = HostNetwork()
-        plane = make_plane(network, pins, hook, CONTEXTS, "bpf", Limits(routes_at_once=2))
+        plane = make_plane(
+            network, pins, hook, CONTEXTS, "bpf", Limits(routes_at_once=2, known_peers=2)
+        )
         assert isinstance(plane, BpfPlane)
         plane.interfaces = GLOB
         plane.open()
