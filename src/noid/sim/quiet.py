@@ -134,7 +134,9 @@ class Quiet:
         pair = parcel.octets[8:40]
         before = self.pairs.get(key, pair)
         self.pairs[key] = pair
-        if not self._is_calm():
+        # After lost messages of a set-up, its ends may begin with different pairs.
+        is_new = self.world.now_ns - self._begun_last_ns() < CALM_NS
+        if is_new or not self._is_calm():
             return
         self.judged[QUIET] += 1
         if before != pair:
