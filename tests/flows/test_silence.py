@@ -10,6 +10,7 @@ from noid.constants import (
     GAPS_USUAL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
+    MANY_PATIENCE,
     MILLISECOND,
     SECOND,
     UNANSWERED_MANY,
@@ -103,6 +104,23 @@ def test_more_than_four_packets_that_are_not_tcp_are_silence_when_two_keepalives
         times_ns = range(SECOND, 2 * SECOND, apart_ns)
         silences = (watch.sent(flow, one, is_tcp=False) for one in times_ns)
         assert next(filter(None, silences)) == silent_ns
+
+
+def test_packets_that_reach_a_peer_that_has_just_sent_are_no_silence() -> None:
+    """It asks once a second, gets six datagrams within 30 ms, and a seventh later."""
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    here, peer, one_way_ns = Watch(), Watch(), MILLISECOND
+    for turn in range(1, 10):
+        asked_ns = turn * SECOND
+        peer.sent(flow, asked_ns, is_tcp=False)
+        here.heard(asked_ns + one_way_ns)
+        for later_ns in (*range(0, 30 * MILLISECOND, 5 * MILLISECOND), 600 * MILLISECOND):
+            sent_ns = asked_ns + one_way_ns + later_ns
+            assert not here.sent(flow, sent_ns, is_tcp=False)
+            peer.received(delivered(flow), sent_ns + one_way_ns)
+            if peer.owes_keepalive(sent_ns + one_way_ns):
+                here.heard(sent_ns + 2 * one_way_ns)
+    assert here.gap_ns > 2 * MANY_PATIENCE
 
 
 def test_few_packets_that_are_not_tcp_are_no_silence_until_a_gap_is_known() -> None:

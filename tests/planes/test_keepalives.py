@@ -205,6 +205,24 @@ def test_silence(
     )
 
 
+@pytest.mark.parametrize(
+    ("packet", "silent_ns", "counts"),
+    [
+        (DATAGRAM, KEEPALIVE_INTERVAL // 4, False),
+        (DATAGRAM, KEEPALIVE_INTERVAL, True),
+        (SEGMENT, KEEPALIVE_INTERVAL // 4, True),
+    ],
+)
+def test_packets_that_a_peer_owes_no_keepalive_for_are_not_counted(
+    kernel: Kernel, packet: bytes, silent_ns: int, counts: bool
+) -> None:
+    unanswered_ns = time.monotonic_ns() - silent_ns
+    kernel.given(unanswered_ns=unanswered_ns, unanswered=1)
+    kernel.reports("host_egress", ETHERNET + packet)
+    late_ns = time.monotonic_ns() - unanswered_ns - silent_ns
+    assert kernel.clock().unanswered == 1 + counts or late_ns > KEEPALIVE_INTERVAL // 2
+
+
 def test_a_sending_flow_without_a_proof_is_reported_once(kernel: Kernel) -> None:
     proven = rough(time.monotonic_ns() - 2 * UNPROVEN_TIME)
     kernel.given(proven=proven)

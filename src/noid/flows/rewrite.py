@@ -162,7 +162,7 @@ class Watch:
         received_ns: when something was last received; 0 if never.
         reported_ns: when silence was last reported.
         moved_ns: when another source was last followed or reported.
-        unanswered: packets sent since ``unanswered_ns``.
+        unanswered: packets sent since ``unanswered_ns`` that draw answers or keepalives.
         heard_ns: when data or a keepalive last came; 0 if never.
         gap_ns: the mean time between these; 0 if not known.
         unreturned: packets received since something was last sent.
@@ -194,11 +194,12 @@ class Watch:
             packet: it leaves later than the patience of the flow after the first unanswered one.
         """
         self.sent_ns, self.unreturned = now_ns, 0
-        self.unanswered += 1
         if not self.unanswered_ns:
-            self.unanswered_ns = now_ns
+            self.unanswered_ns, self.unanswered = now_ns, 1
             return 0
         silent_ns = now_ns - self.unanswered_ns
+        if is_tcp or silent_ns >= KEEPALIVE_INTERVAL:
+            self.unanswered += 1  # others may reach a peer that has just sent, and owes nothing
         if (
             silent_ns <= max(flow.silence_ns, self._patience_ns(is_tcp))
             or now_ns - self.reported_ns <= flow.silence_ns

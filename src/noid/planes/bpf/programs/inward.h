@@ -5,7 +5,6 @@
 
 #define FOLLOW_INTERVAL SECOND		 /* [D21] */
 #define FOLLOW_SILENCE_MIN (SECOND / 200) /* [D41] */
-#define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
 #define GAP_MAX (4 * SECOND)		 /* counted as the peer's silence, as it fits an entry */
 #define GAPS_USUAL 2			 /* a longer gap counts as so many */
 #define GAP_UNUSUAL (SECOND / 16)	 /* a shorter gap is counted whatever the usual one is */

@@ -10,7 +10,7 @@
 
 #define MANY 4			   /* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
-#define MANY_PATIENCE (MANY * SECOND / 25) /* of packets that draw keepalives alone [D42] */
+#define MANY_PATIENCE (MANY * KEEPALIVE_INTERVAL) /* of packets that draw keepalives alone [D42] */
 #define ACK_DELAY (SECOND / 5)	   /* no acknowledgement leaves later than what it acknowledges */
 #define UNPROVEN_MAX 5		   /* seconds, nearly: as rough_time() counts them [D41] */
 #define NEVER (~0ULL)
@@ -258,6 +258,16 @@ static __always_inline void count_unanswered(struct __sk_buff *packet, struct ou
 		hasten(flow);
 }
 
+/* Counts a packet that is not TCP, if it draws a keepalive: one that comes sooner may reach a peer
+ * that has just sent, and owes none [D42].
+ */
+static __always_inline void count_others(struct outbound *flow, int is_first, u64 now)
+{
+	if (flow->unanswered < MANY &&
+	    (is_first || now - flow->unanswered_ns >= KEEPALIVE_INTERVAL))
+		flow->unanswered++;
+}
+
 /* Says that a packet went unanswered, with a copy of the one at hand. */
 static __always_inline void report_silence(struct __sk_buff *packet, struct outbound *flow, u32 at,
 					   u64 now)
@@ -389,5 +399,8 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 	}
 	if (!is_first && now - flow->unanswered_ns > patience_of(flow, back, protocol))
 		report_silence(packet, flow, at, now);
-	count_unanswered(packet, flow, protocol);
+	if (protocol == TCP)
+		count_unanswered(packet, flow, protocol);
+	else
+		count_others(flow, is_first, now);
 }

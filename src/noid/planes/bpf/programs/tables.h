@@ -6,6 +6,7 @@
 #include "parse.h"
 
 #define SECOND 1000000000ULL
+#define KEEPALIVE_INTERVAL (SECOND / 25) /* of a peer that owes some [D42] */
 #define TICK_USUAL (SECOND / 250) /* the time between two looks at the clock */
 #define REPORTS_PER_SECOND 1000 /* of each kind */
 #define NONE_COUNTED (~0ULL)
