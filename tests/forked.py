@@ -124,14 +124,21 @@ class Forks:
                 start_new_session=True,
                 cwd=Path(__file__).parent.parent,
             )
-        self._lock = threading.Lock()
+        self._lock, self._asked = threading.Lock(), 0
 
     def ask(self, request: Mapping[str, object], *descriptors: int) -> int | None:
-        """Sends a request, with descriptors, and returns the answer."""
+        """Sends a request, with descriptors, and returns the answer.
+
+        A test that takes too long may have left the answer to an earlier request unread.
+        """
         with self._lock:
-            socket.send_fds(self._here, [json.dumps(request).encode()], descriptors)
-            found: int | None = json.loads(self._here.recv(REQUEST_OCTETS))
-        return found
+            self._asked += 1
+            octets = json.dumps({"number": self._asked, **request}).encode()
+            socket.send_fds(self._here, [octets], descriptors)
+            number, found = json.loads(self._here.recv(REQUEST_OCTETS))
+            while number != self._asked:
+                number, found = json.loads(self._here.recv(REQUEST_OCTETS))
+        return None if found is None else int(found)
 
     def close(self) -> None:
         """Ends it; what it has forked runs on."""
@@ -200,14 +207,14 @@ def _serve(requests: socket.socket) -> tuple[dict[str, Any], int] | None:
             return None
         request = json.loads(octets)
         if "ended" in request:
-            requests.send(json.dumps(_status(request["ended"])).encode())
+            requests.send(json.dumps([request["number"], _status(request["ended"])]).encode())
             continue
         (log,) = descriptors
         pid = os.fork()
         if not pid:
             return request, log
         os.close(log)
-        requests.send(json.dumps(pid).encode())
+        requests.send(json.dumps([request["number"], pid]).encode())
 
 
 def _status(pid: int) -> int | None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,31 @@ def test_a_fork_has_the_network_the_files_and_the_environment_of_a_program(
         process.popen.kill()
         assert process.popen.wait(PATIENCE_S) == -signal.SIGKILL
         assert not answers(lab.control_socket("a"))
+
+
+def test_an_answer_that_a_test_did_not_wait_for_is_not_taken_for_the_next(
+    tmp_path: Path,
+) -> None:
+    """Those of a start that is interrupted, while the process that forks imports noid."""
+    request = {"words": RUN, "environment": {}, "directory": str(tmp_path), "umask": 0o22}
+    forks, before = forked.Forks(), signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with (tmp_path / "log").open("wb") as log:
+            here = threading.get_ident()
+            threading.Timer(0.05, signal.pthread_kill, [here, signal.SIGUSR1]).start()
+            with pytest.raises(InterruptedError):
+                forks.ask({"namespace": "noid-first", **request}, log.fileno())
+            pid = forks.ask({"namespace": "noid-second", **request}, log.fileno())
+        assert pid is not None
+        assert forked.Fork(forks, pid).wait(PATIENCE_S) == 1
+        assert "noid-second" in (tmp_path / "log").read_text()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        forks.close()
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    raise InterruptedError
 
 
 def surroundings(process: Process) -> dict[str, object]:
