@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
 """The programs let Lp(peer) follow the source of the data of the peer, as the flow says [D41]."""
 
+import mmap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from noid.constants import FOLLOW_INTERVAL, GAP_MAX, NEVER, SECOND
 from noid.flows.clock import FlowClock
+from noid.identifiers import Label
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.loading import Programs
-from tests.planes.loading import programs
+from noid.wire import ipv6
+from tests.planes.loading import loaded, programs
 from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of
 
 __all__ = ["programs"]
@@ -86,3 +90,32 @@ def test_data_from_the_known_source_of_the_peer_counts_and_changes_no_locator(
     peer, clock = after_data_from(programs, PEER[1])
     assert peer == PEER[1]
     assert not clock.moved_ns, "it sends from Lp(peer)"
+
+
+def test_data_moves_nothing_if_the_daemon_does_not_hear_of_it(tmp_path: Path) -> None:
+    with loaded(tmp_path, sizes={"reports": mmap.PAGESIZE}) as programs:
+
+        def moved() -> bool:
+            install(programs, SENDING, FlowClock())
+            return after_data_from(programs, PEER[5])[0] == PEER[5]
+
+        reports: list[bytes] = []
+        ring = libbpf.Reports(programs.maps["reports"], reports.append)
+        moves = 0
+        while moved():
+            moves += 1
+        ring.consume()
+        assert len(reports) == moves > 0
+        assert moved()
+        ring.close()
+
+
+def test_packets_of_a_silence_that_is_over_do_not_count_in_the_next(programs: Programs) -> None:
+    now_ns = time.monotonic_ns()
+    before = FlowClock(unanswered_ns=now_ns - 2 * SECOND, unanswered=4, heard_ns=now_ns - SECOND)
+    install(programs, SENDING, before)
+    packet = packet_of(SENDING.local_aid, SENDING.peer_aid, ipv6.UDP, Label(0))
+    programs.try_out("host_egress", ETHERNET + packet)
+    clock = layout.clock_of(*entries(programs))
+    assert clock.unanswered_ns >= now_ns
+    assert clock.unanswered == 1
