@@ -318,4 +318,11 @@ DEFECTS = (
         "",
         "engine/test_second_lives.py::test_a_context_set_up_again_after_any_history_equals_a_first_one",
     ),
+    Defect(
+        "a forged CLOSE of a deleted context is acknowledged",
+        "engine/close.py",
+        "elif not key or not is_authentic(key, event, message):",
+        "elif not key:",
+        "engine/test_close.py::test_a_close_of_a_deleted_context_is_acknowledged_again_if_it_is_authentic",
+    ),
 )

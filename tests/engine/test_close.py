@@ -219,6 +219,28 @@ def test_a_forged_close_is_dropped() -> None:
     assert victim.a.host.drops == {Drop.CLOSE_NOT_AUTHENTIC: 1}
 
 
+@pytest.mark.parametrize(("is_altered", "answer"), [(False, Code.CLOSEACK), (True, Code.UC)])
+def test_a_close_of_a_deleted_context_is_acknowledged_again_if_it_is_authentic(
+    is_altered: bool, answer: Code
+) -> None:
+    """The CLOSEACK may have been lost; the key of the context is still there [D40]."""
+    network = closing()
+    network.dead.clear()
+    network.trace.clear()
+    network.run(3 * MINUTE)
+    close = next(one for one in network.trace if one[6] == ipv6.ICMPV6 and one[41] == Code.CLOSE)
+    octets = bytearray(close[40:])
+    octets[2:4], octets[15] = bytes(2), octets[15] ^ is_altered  # of the nonce
+    header = ipv6.Header.decode(close)
+    total = ipv6.checksum(header.source, header.destination, ipv6.ICMPV6, bytes(octets))
+    octets[2:4] = total.to_bytes(2, "big")
+    assert network.a.host.contexts == network.b.host.contexts == []
+    network.trace.clear()
+    network.put(close[:40] + bytes(octets))
+    network.run(SECOND)
+    assert codes(network) == [Code.CLOSE, answer]
+
+
 def test_a_close_without_a_context_is_answered_with_a_uc_that_proves_the_loss() -> None:
     network = closing()
     fresh = Network(seed=33)
