@@ -307,8 +307,8 @@ DEFECTS = (
     Defect(
         "a context that is gone still waits for the answers of its second inquiry",
         "engine/lifecycle.py",
-        "        for question in (*context.verification.open, *renewing):",
-        "        for question in context.verification.open:",
+        "for question in (*context.verification.open, *renewing):",
+        "for question in context.verification.open:",
         "engine/test_second_lives.py::test_a_host_knows_no_context_that_is_gone",
     ),
     Defect(
