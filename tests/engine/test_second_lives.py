@@ -239,13 +239,20 @@ def evict(network: Network, station: Station) -> None:
     network.give(station, TimePassed())
 
 
+def evict_while_asking(network: Network, station: Station) -> None:
+    ask_again(network, station)
+    evict(network, station)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_host_knows_no_context_that_is_gone(seed: int) -> None:
     """None of its tables leads to one, directly or by another object, and none has a share."""
     chance = random.Random(seed)
     network = established(seed + 10)
     for _ in range(4 * STEPS):
-        chance.choice([*STEPS_OF, evict])(network, chance.choice(network.stations))
+        chance.choice([*STEPS_OF, evict, evict_while_asking])(
+            network, chance.choice(network.stations)
+        )
         for station in network.stations:
             core = station.host.core
             assert not set(contexts_in(core)).difference(station.host.contexts)
