@@ -39,6 +39,16 @@ def ip(arguments: str) -> None:
     subprocess.run(["ip", "-6", *arguments.split()], check=True)
 
 
+def wait_for_addresses() -> None:
+    """Waits until programs can use all addresses: with `nodad`, too, this is soon, not at once."""
+    wait_for("no address is tentative", lambda: not _addresses("tentative"), CARRIES_WITHIN_S)
+
+
+def _addresses(*selectors: str) -> str:
+    command = ["ip", "-6", "-oneline", "address", "show", *selectors]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def wait_for_links(*names: str) -> None:
     """Waits until the kernel has noticed that links carry; before, it drops what they send."""
     for name in names:

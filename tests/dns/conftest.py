@@ -30,7 +30,7 @@ from noid.resolver.port import Server
 from noid.resolver.service import Limits
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import ANSWERS_MAX, Upstream
-from tests.namespaces import ip
+from tests.namespaces import ip, wait_for_addresses
 
 Handle = Callable[[bytes, bool], bytes | list[bytes] | None]
 """Takes a query and whether it came over TCP; gives what to send back, several messages even."""
@@ -407,6 +407,7 @@ def prepare_loopback() -> None:
     ip("link set lo up")
     for address in (RESOLVER, DEAD, ALIVE):
         ip(f"address add {address}/128 dev lo nodad")
+    wait_for_addresses()
 
 
 # --- the resolver client at work ---

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from noid.host.scripts import SCRIPTS_MAX
+from noid.lab.waiting import wait_for
 from noid.roles.scripts import EVENTS_BURST, RUNNING_MAX, Scripts
 
 EVENT = {"event": "uplink_changed", "uplink": "up1"}
@@ -70,14 +71,15 @@ def test_a_script_that_takes_too_long_is_killed_with_what_it_started(
     scripts = Scripts(directory, timeout_s=4.0)
     played(scripts)
     child = int((tmp_path / "child").read_text())
-    assert not is_alive(child)
+    wait_for("the child is killed", lambda: not is_alive(child), WAIT_S)
     assert "it is killed after 4 s" in caplog.text
 
 
 def test_the_end_of_noid_ends_its_scripts(directory: Path, tmp_path: Path) -> None:
     script(directory, f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/own\nsleep 1000")
     played(Scripts(directory), until=(tmp_path / "own").exists)
-    assert not is_alive(int((tmp_path / "own").read_text()))
+    own = int((tmp_path / "own").read_text())
+    wait_for("the script is killed", lambda: not is_alive(own), WAIT_S)
 
 
 def test_events_are_passed_on_at_a_limited_rate(directory: Path, tmp_path: Path) -> None:
@@ -154,7 +156,8 @@ def test_what_a_script_has_started_ends_with_it_unless_it_is_in_another_group(
     scripts = Scripts(directory)
     played(scripts)
     other = int((tmp_path / "other").read_text())
-    assert not is_alive(int((tmp_path / "child").read_text()))
+    child = int((tmp_path / "child").read_text())
+    wait_for("the child is killed", lambda: not is_alive(child), WAIT_S)
     assert is_alive(other)
     os.kill(other, signal.SIGKILL)
     assert scripts.describe() == {}

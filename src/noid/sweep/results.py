@@ -20,7 +20,7 @@ from noid.sim.coverage import entry_of, name_of
 from noid.sweep.work import Chunk, Found, Outcome, Totals
 
 PLAYED: Final = (
-    *("constants.py", "counters.py", "locators.py", "errors.py", "text.py"),
+    *("constants.py", "counters.py", "identifiers.py", "locators.py", "errors.py", "text.py"),
     *("wire", "dns", "shares", "flows", "engine", "sim"),
 )
 """What of the code a run depends on."""
