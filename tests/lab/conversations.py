@@ -49,6 +49,7 @@ class Conversation:
     def __init__(self, lab: Lab, host: str, words: Sequence[str]) -> None:
         self.host = host
         self.heard = b""
+        self._unsaid = b""
         self._popen = subprocess.Popen(
             lab.command(host, words),
             stdin=subprocess.PIPE,
@@ -56,8 +57,9 @@ class Conversation:
             bufsize=0,
             start_new_session=True,
         )
-        assert self._popen.stdout is not None, "we asked for a pipe"
-        os.set_blocking(self._popen.stdout.fileno(), False)
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            assert pipe is not None, "we asked for a pipe"
+            os.set_blocking(pipe.fileno(), False)
 
     def __enter__(self) -> Self:
         return self
@@ -98,12 +100,26 @@ class Conversation:
         wait_for(f"{self.host} hears its own words again", one_comes_back, timeout_s)
 
     def say(self, octets: int = 0) -> bytes:
-        """Says a line that was never said, and returns it."""
+        """Says a line that was never said, and returns it.
+
+        What comes back in the meantime is read: while its output is full, a program reads nothing.
+
+        Raises:
+            PlatformError: the program does not take it in time.
+        """
         line = f"word {next(self._numbers)} of {self.host} ".encode()
-        line = line.ljust(octets - 1, b".") + b"\n"
-        assert self._popen.stdin is not None, "we asked for a pipe"
-        self._popen.stdin.write(line)
+        self._unsaid = line = line.ljust(octets - 1, b".") + b"\n"
+        wait_for(f"a program on {self.host} takes the words", self._says, ECHO_TIMEOUT_S)
         return line
+
+    def _says(self) -> bool:
+        assert self._popen.stdin is not None, "we asked for a pipe"
+        with contextlib.suppress(BlockingIOError):
+            self._unsaid = self._unsaid[os.write(self._popen.stdin.fileno(), self._unsaid) :]
+        if not self._unsaid:
+            return True
+        self._hears(self._unsaid)
+        return False
 
     def _hears(self, line: bytes) -> bool:
         assert self._popen.stdout is not None, "we asked for a pipe"
