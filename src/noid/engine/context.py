@@ -234,11 +234,14 @@ class Context(LocatorSets):
     def expected(self) -> History:
         """The history of the pair in use; if it was never measured, with the slowest round trip."""
         history = self.history_of(self.pair)
-        if not history.round_trip_ns and self.history:
-            slowest_ns = max(one.round_trip_ns for one in self.history.values())
-            if slowest_ns > SILENCE_UNMEASURED // 2:
-                return history._replace(round_trip_ns=slowest_ns)
+        if not history.round_trip_ns and (slowest_ns := self.slowest_ns) > SILENCE_UNMEASURED // 2:
+            return history._replace(round_trip_ns=slowest_ns)
         return history
+
+    @property
+    def slowest_ns(self) -> int:
+        """The longest smoothed round-trip time of all pairs; 0 until one is measured."""
+        return max((one.round_trip_ns for one in self.history.values()), default=0)
 
     @property
     def pair(self) -> Pair:
@@ -287,8 +290,7 @@ class Context(LocatorSets):
             # The messages of a set-up take longer than others: this replaces their measurement.
             first_ns = min(self.first_round_trip_ns, round_trip_ns)
             self.first_round_trip_ns, before = 0, before._replace(round_trip_ns=first_ns)
-        slowest_ns = max(one.round_trip_ns for one in self.history.values())
-        self.note(pair, before.measured(sent_ns, now_ns, slowest_ns))
+        self.note(pair, before.measured(sent_ns, now_ns, self.slowest_ns))
 
     def hear(self, pair: Pair, at_ns: int, *, in_slot: bool, measures: bool = False) -> None:
         """Notes that an authentic message arrived over a pair, and in which form."""
