@@ -247,14 +247,13 @@ static __always_inline void hasten(const struct outbound *flow)
 		&active->timer, silent < flow->silence_ns ? flow->silence_ns - silent : 0, 0);
 }
 
-/* Counts a packet that wants an answer; a super-packet is many. */
-static __always_inline void count_unanswered(struct __sk_buff *packet, struct outbound *flow,
-					     u8 protocol)
+/* Counts a TCP segment that wants an answer; a super-packet is many. */
+static __always_inline void count_unanswered(struct __sk_buff *packet, struct outbound *flow)
 {
 	if (flow->unanswered >= MANY)
 		return;
 	flow->unanswered = super_octets(packet) ? MANY : flow->unanswered + 1;
-	if (flow->unanswered == MANY && protocol == TCP)
+	if (flow->unanswered == MANY)
 		hasten(flow);
 }
 
@@ -371,7 +370,7 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 		flow->unanswered = 0;
 	}
 	if (!is_new_tick && flow->unanswered_ns) {
-		count_unanswered(packet, flow, protocol);
+		count_unanswered(packet, flow);
 		return;
 	}
 	now = bpf_ktime_get_ns();
@@ -400,7 +399,7 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 	if (!is_first && now - flow->unanswered_ns > patience_of(flow, back, protocol))
 		report_silence(packet, flow, at, now);
 	if (protocol == TCP)
-		count_unanswered(packet, flow, protocol);
+		count_unanswered(packet, flow);
 	else
 		count_others(flow, is_first, now);
 }
