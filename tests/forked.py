@@ -28,6 +28,8 @@ from typing import IO, Any, Final, NamedTuple
 
 from noid.lab import processes
 from noid.lab.namespaces import ETC_DIRECTORY, RUN_DIRECTORY
+from noid.roles.guardian import DESCRIPTORS, FIRST
+from tests.umask import umask
 
 FORKED: Final = (["-m", "noid", "run"], ["-m", "noid", "border", "run"])
 """What is forked; everything else is started as a program."""
@@ -39,9 +41,6 @@ NET_NAMESPACE, MOUNT_NAMESPACE = 0x40000000, 0x00020000
 MOUNT_BIND, MOUNT_RECURSIVELY, MOUNT_SLAVE = 0x1000, 0x4000, 0x80000
 UNMOUNT_LAZILY = 2
 REQUEST_OCTETS: Final = 1 << 18
-FIRST = 3
-"""Descriptors below are the standard ones."""
-DESCRIPTORS = 1 << 20
 
 
 class Words(NamedTuple):
@@ -164,7 +163,7 @@ def launch(
         "words": found.words,
         "environment": dict(os.environ if environment is None else environment),
         "directory": str(Path.cwd()),
-        "umask": _umask(),
+        "umask": umask(),
     }
     pid = forks.ask(request, log.fileno())
     assert pid is not None
@@ -177,12 +176,6 @@ def _forks() -> Forks:
     forks = Forks()
     atexit.register(forks.close)
     return forks
-
-
-def _umask() -> int:
-    found = os.umask(0)
-    os.umask(found)
-    return found
 
 
 # --- the process that forks -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Final
 
 from tests.planes.foreign import hanging
 from tests.planes.keeping import elsewhere
+from tests.umask import umask
 
 IP: Final = {
     "links": "-d link show",
@@ -38,7 +39,7 @@ def host(*directories: Path) -> Host:
     found["programs"] = elsewhere(_programs)
     found["files"] = [path for one in directories for path in _files(one)]
     found["descriptors"] = _descriptors()
-    found["umask"] = _umask()
+    found["umask"] = umask()
     found["tasks"] = _tasks()
     found["threads"] = sorted(one.name for one in threading.enumerate() if one.name == "netlink_0")
     return found
@@ -92,12 +93,6 @@ def _programs() -> list[str]:
 
 def _files(directory: Path) -> list[str]:
     return sorted(str(path) for path in directory.rglob("*"))
-
-
-def _umask() -> int:
-    before = os.umask(0)
-    os.umask(before)
-    return before
 
 
 def _tasks() -> list[str]:
