@@ -163,7 +163,7 @@ KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 at most 25 a second [D42]."""
 MANY_PATIENCE: Final = UNANSWERED_MANY * KEEPALIVE_INTERVAL
 """More than UNANSWERED_MANY packets that are not TCP are silence after this time at the latest,
-whatever the usual gap of the peer is: two keepalives are missing [D42]."""
+for any usual gap of the peer: two keepalives are missing [D42]."""
 GAP_MAX: Final = 4 * SECOND
 GAPS_USUAL: Final = 2
 """A longer gap between two signs of life of the peer counts as so long; one that is longer than so

@@ -27,7 +27,7 @@ def test_every_monitor_gets_every_event_from_then_on(path: Path) -> None:
 def test_a_monitor_that_closes_is_gone_without_an_event(path: Path) -> None:
     async def scenario(server: ControlServer, path: Path) -> None:
         _, writer = await monitoring(server, path)
-        writer.write(b"whatever a monitor has to say\n")
+        writer.write(b"some words of a monitor\n")
         writer.close()
         await until(lambda: not server.clients and not server.monitors)
 

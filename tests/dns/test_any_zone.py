@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whatever the DNS says, and in whatever order: only what it proves is verified."""
+"""Any records of the DNS, in any order: only what they prove is verified."""
 
 from dataclasses import dataclass
 from random import Random

@@ -233,7 +233,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
 
 
 def evict(network: Network, station: Station) -> None:
-    """Each context makes room for another, whatever it is doing."""
+    """Each context makes room for another, in every state."""
     for context in station.host.contexts:
         station.host.inspection.evict(context)
     network.give(station, TimePassed())

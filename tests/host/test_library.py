@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Of the netlink library, noid imports what it uses; the rest is there for whoever asks."""
+"""Of the netlink library, noid imports what it uses; the rest is imported on demand."""
 
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# ruff: noqa: E402 - the package must be in its place before its modules are imported
 """The netlink library, of which only the modules that noid uses are imported.
 
 ``import pyroute2`` imports everything that is in it, such as a database of the network and what
@@ -41,10 +42,10 @@ def package() -> ModuleType:
 if NAME not in sys.modules:
     sys.modules[NAME] = package()
 
-from pyroute2 import netns  # noqa: E402
-from pyroute2.ethtool import Ethtool  # noqa: E402 # after the package is in its place
-from pyroute2.ethtool.ioctl import EthtoolError  # noqa: E402
-from pyroute2.iproute import IPRoute  # noqa: E402
-from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402
+from pyroute2 import netns
+from pyroute2.ethtool import Ethtool
+from pyroute2.ethtool.ioctl import EthtoolError
+from pyroute2.iproute import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 __all__ = ["Ethtool", "EthtoolError", "IPRoute", "NetlinkError", "netns"]
