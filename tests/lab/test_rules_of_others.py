@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Policy rules of the operator by user: data of programs follows them, noid's packets do not."""
+"""Policy rules of the operator.
+
+By user: data of programs follows them, noid's packets do not. By source or mark, and before those
+of noid: they lead no packet of a context back to the neighbours of its own uplink.
+"""
 
 import contextlib
 import sys
@@ -8,13 +12,17 @@ from functools import partial
 
 import pytest
 
+from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
 from tests.lab.conversations import (
     PATIENCE_S,
     TCP_PORT,
     Conversation,
+    await_carried,
+    establish_context,
     restart_daemons,
+    tcp,
 )
 
 A_1, A_2 = locators("a")
@@ -92,3 +100,37 @@ def test_new_connections_start_where_the_rules_for_their_user_say(ruled: Lab) ->
     for _ in range(2):  # also after the peer has contexts
         assert source_of(0) == A_2
         assert source_of(NOBODY) == A_1
+
+
+@pytest.mark.parametrize("selector", ["from 2001:db8:1:a::/64", "fwmark 0x100"])
+def test_a_rule_without_a_priority_leads_no_connection_to_a_dead_uplink(
+    kernel_lab: Lab, selector: str
+) -> None:
+    """A script of the uplink adds it while noid runs, and the kernel puts it before all others."""
+    lab, rule = kernel_lab, [*selector.split(), "lookup", "101"]
+    restart_daemons(lab)
+    establish_context(lab)
+    before = _rules(lab)
+    lab.run("a", ["ip", "-6", "rule", "add", *rule])
+    try:
+        lab.wait_for("noid has seen it", lambda: _rules(lab).count(A_1) > before.count(A_1), 20)
+        marked = f"TCP6:b.example:{TCP_PORT},setsockopt-int=1:36:256"
+        with tcp(lab, "a") as usual, Conversation(lab, "a", ["socat", "-", marked]) as conversation:
+            for one in (usual, conversation):
+                await_carried(lab, one)
+            for fault in (Fault.CARRIER, Fault.ADMIN, Fault.ROUTER):
+                lab.cut(1, fault)
+                for one in (usual, conversation):
+                    one.echoes()
+                lab.heal(1)
+                with cut(lab, 2):
+                    for one in (usual, conversation):
+                        one.echoes()
+    finally:
+        lab.run("a", ["ip", "-6", "rule", "del", *rule])
+        lab.heal(1)
+    lab.wait_for("its own rules are as before", lambda: _rules(lab) == before, 20)
+
+
+def _rules(lab: Lab) -> str:
+    return lab.run("a", ["ip", "-6", "rule"]).stdout

@@ -136,6 +136,54 @@ def test_packets_of_noid_leave_as_those_of_a_vpn_of_everything() -> None:
     }, "the VPN may be an uplink"
 
 
+@pytest.mark.parametrize("by_source", [True, False])
+def test_a_rule_before_ours_leads_no_packet_past_them_to_its_own_uplink(by_source: bool) -> None:
+    """The kernel puts a rule without a priority before all others."""
+    first = SECTION.rule_priority
+    network, tables = A1[:8] + bytes(8), {A1: 101, A2: 102}
+    rows = {A1: ROW, A2: ROW + 1} if by_source else {}
+
+    def added(*others: Rule, known: Mapping[Locator, int] = tables) -> set[Rule]:
+        found: frozenset[Rule] = frozenset()
+        for _ in range(2):  # those of ours change nothing when they are there
+            every = [*others, *found]
+            found = rules_of(SECTION, rows, by_source=by_source, others=every, tables=known)
+        assert ours_among(SECTION, {*found, *others}) == found
+        return set(found - rules_of(SECTION, rows, by_source=by_source, tables=known))
+
+    def leading(priority: int, *locators: Locator) -> set[Rule]:
+        usual = Rule(priority, table=SECTION.table, is_local=True, is_unmarked=not by_source)
+        return {
+            usual._replace(source=one, table=SECTION.table + rows.get(one, 0)) for one in locators
+        }
+
+    own = Rule(first - 3, GOTO, target=first - 1, mark=SECTION.mark)
+    by_prefix = Rule(first - 1, table=101, source=Locator(network), source_bits=64)
+    assert added(by_prefix) == {own, *leading(first - 2, A1)}
+    by_mark = Rule(first - 1, table=101, mark=0x100, mask=0xFF00)
+    assert added(by_mark) == {own, *leading(first - 2, A1)}
+    both = by_prefix._replace(priority=first - 4), Rule(first - 1, table=102, source=A2)
+    assert added(*both) == {
+        own._replace(priority=first - 6, target=first - 4),
+        *leading(first - 5, A1, A2),
+    }, "a packet of ours may be meant by either"
+    assert added(by_prefix, known={A1: 103, A2: 102}) == set(), "the operator wants another way"
+    for one in (
+        by_prefix._replace(priority=first + 10),
+        by_prefix._replace(priority=2),
+        by_prefix._replace(destination=B1),
+        by_prefix._replace(uids=(0, 0)),
+        by_prefix._replace(is_inverted=True),
+        by_prefix._replace(is_passing=True),
+        by_prefix._replace(action=PROHIBIT, table=0),
+        by_mark._replace(mark=SECTION.mark),
+        Rule(first - 1, table=101),
+    ):
+        assert added(one) == set(), one
+    if by_source:
+        assert added(by_prefix, known={A2: 102}) == {own, *leading(first - 2, A1)}, "it was removed"
+
+
 def test_the_rules_for_a_vpn_follow_other_rules_and_none_is_left() -> None:
     vpns = {TUNNEL._replace(priority=one) for one in (SECTION.rule_priority - 1, 1000)}
 

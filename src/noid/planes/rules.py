@@ -16,7 +16,8 @@ The daemon removes P+3 when it ends. Rules of others may be for users, protocols
 
 So these rules apply to packets without a source as without noid, and noid's own packets leave by
 the uplink of their source: T is the table by which packets of other programs do. Rules for a VPN
-of everything are in tunnels.py.
+of everything are in tunnels.py, those for rules of the operator that come before ours in
+earlier.py.
 
 The tables and ROW are those of steering.py.
 """
@@ -29,6 +30,7 @@ from noid.config import PlaneSection
 from noid.host.netlink import HostNetwork
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, parse_locator
+from noid.planes.earlier import is_led_before, lead_before
 from noid.planes.tunnels import leads_past, past_tunnels
 from noid.planes.uplink import UPLINKS_MAX
 
@@ -62,7 +64,7 @@ def rules_of(
         tables: for each locator whose packets leave by its own uplink, the table by which they do.
         uplinks: the names of the devices by which programs of ours redirect packets.
     """
-    others = [one for one in others if not leads_past(section, one)]
+    others = [one for one in others if not _is_placed_by_others(section, one)]
     first, table = section.rule_priority, section.table
     last = first + RULES - 1
     halves = ANY_SOURCE if by_source else ()
@@ -71,14 +73,17 @@ def rules_of(
     own = {ROOT, os.getuid()}
     takes_ours = any(one.is_for_mark(section.mark) or any(map(one.is_for, own)) for one in later)
     takes_ours |= any(one.is_all_but(section.mark) for one in others)
+    by_row = {
+        one: Rule(first + 1, table=table + row, source=one, is_local=True)
+        for one, row in rows.items()
+    }
+    leading = by_row if by_source else dict.fromkeys(tables, choosing(section))
     return frozenset(
         {
             *past_tunnels(section, last, others, uplinks),
+            *lead_before(section, others, leading, tables),
             Rule(first, GOTO, target=last, mark=section.mark),
-            *(
-                Rule(first + 1, table=table + row, source=one, is_local=True)
-                for one, row in rows.items()
-            ),
+            *by_row.values(),
             *(
                 Rule(first + 2, GOTO, target=last, source=half, source_bits=1, is_local=True)
                 for half in halves
@@ -116,11 +121,17 @@ def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
         rule
         for rule in rules
         if rule in fixed
-        or leads_past(section, rule)
+        or _is_placed_by_others(section, rule)
         or (rule.priority == first + 1 and rule.table in tables)
         or (rule.priority == first + 2 and rule.target == last)
         or (rule.priority == last and rule.mark == section.mark)
     )
+
+
+def _is_placed_by_others(section: PlaneSection, rule: Rule) -> bool:
+    """Whether a rule is one of ours whose priority depends on rules of others."""
+    tables = range(section.table, section.table + UPLINKS_MAX)
+    return leads_past(section, rule) or is_led_before(section, tables, rule)
 
 
 def keep_rules(
