@@ -3,14 +3,17 @@
 
 import dataclasses
 
+import pytest
+
 from noid.constants import REPEATS_MAX, SECOND
 from noid.counters import Drop
 from noid.engine import lifecycle
 from noid.engine.causes import Cause
-from noid.engine.events import Dropped, NoteHeard, SendAgain
+from noid.engine.events import DataHasCome, Dropped, NoteHeard, SendAgain
 from noid.engine.switching import switch
 from noid.flows.events import OneWayDataSeen
 from noid.identifiers import Label, Nonce
+from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import (
@@ -129,3 +132,23 @@ def test_a_keepalive_over_the_new_pair_ends_the_repetition_of_a_packet() -> None
 
 def test_a_keepalive_over_another_pair_does_not() -> None:
     assert repeated(established()) == 1 + REPEATS_MAX
+
+
+@pytest.mark.parametrize(
+    ("source", "counts"), [(None, True), (B1, True), (B2, False)], ids=["unknown", "same", "other"]
+)
+def test_an_answer_about_data_by_a_pair_that_the_peer_does_not_use_is_no_sign_of_life(
+    source: Locator | None, counts: bool
+) -> None:
+    """It goes back over the pair of the request, too, and says nothing of the peer's own pair."""
+    network = established()
+    network.a.context.peer_source = source
+    network.a.outputs.clear()
+    label = network.b.context.local_label
+    network.give(network.b, DataHasCome(label, network.now_ns, by_peer=True))
+    network.run(SECOND)
+    ((header, _),) = sent_by(network.b, Code.KEEPALIVE)
+    assert (header.source, header.destination) == (B1, A1)
+    heard = NoteHeard(network.a.context.local_label, unasked=False)
+    assert (heard in network.a.outputs) == counts
+    assert network.a.context.history_of((A1, B1)).passes_ns, "but data comes"

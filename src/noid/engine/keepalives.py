@@ -90,7 +90,9 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
     context.peer_keepalive_nonce = message.nonce
     core.emit(RememberLater(context.local_label))
     asked = bool(message.flags & Flag.DATA_ASKED)
-    heard(core, context, event, unasked=not asked)
+    # An answer comes over the pair of the request, too, where the peer may send nothing else.
+    is_copy = asked and context.peer_source not in (None, event.source)
+    heard(core, context, event, unasked=not asked, measures=is_copy)
     data_loss.heard(core, context, event.source, asked=asked)
     if (event.destination, event.source) == context.pair:
         switching.stop(core, context)
