@@ -14,6 +14,7 @@ from noid.constants import (
     VERDICT_WAIT_MIN,
 )
 from noid.engine.history import UNKNOWN, History
+from tests.engine.network import A2, B2, established
 
 
 def test_a_round_trip_time_rises_by_an_eighth_and_falls_by_half() -> None:
@@ -126,3 +127,23 @@ def test_a_real_failure_costs_two_round_trips_and_10_ms_more_than_one_request() 
 def test_the_latest_word_counts_in_either_form() -> None:
     assert History(heard_ns=SECOND, plain_ns=2 * SECOND).latest_ns == 2 * SECOND
     assert History(heard_ns=3 * SECOND, plain_ns=2 * SECOND).latest_ns == 3 * SECOND
+
+
+def test_a_pair_that_was_never_measured_is_waited_for_as_long_as_its_late_answer_took() -> None:
+    """Until the next answer is due: that may have been the fault of a daemon. T is not longer."""
+    context = established().a.context
+    context.note(context.pair, History(round_trip_ns=20 * MILLISECOND))
+    context.first_round_trip_ns = 0
+    context.local_locator, context.peer_locator = A2, B2
+    late_by_ns, before = 600 * MILLISECOND, context.expected
+    context.measure(context.pair, 0, late_by_ns)
+    assert context.round_trip_ns == 0
+    due_ns = late_by_ns + late_by_ns * 5 // 4
+    for now_ns in (late_by_ns, due_ns):
+        assert context.awaited(now_ns).ask_wait_ns == late_by_ns * 5 // 4
+        assert context.awaited(now_ns).verdict_wait_ns == late_by_ns * 3 // 2
+    late = context.history_of(context.pair)
+    assert context.awaited(due_ns + 1) == late
+    assert context.silence_ns == before.silence_ns(0) == SILENCE_UNMEASURED
+    context.measure(context.pair, late_by_ns, 2 * late_by_ns)
+    assert context.awaited(2 * late_by_ns).round_trip_ns == context.round_trip_ns == late_by_ns

@@ -238,6 +238,16 @@ class Context(LocatorSets):
             return history._replace(round_trip_ns=slowest_ns)
         return history
 
+    def awaited(self, now_ns: int) -> History:
+        """The same for how long requests are waited for.
+
+        After a late answer over a pair that was never measured, the next may show that it is slow.
+        """
+        history = self.expected
+        slow = history._replace(round_trip_ns=max(history.round_trip_ns, history.late_by_ns))
+        is_due = not self.round_trip_ns and now_ns - history.late_ns <= slow.ask_wait_ns
+        return slow if is_due and history.late_ns else history
+
     @property
     def slowest_ns(self) -> int:
         """The longest smoothed round-trip time of all pairs; 0 until one is measured."""

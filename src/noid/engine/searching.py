@@ -101,7 +101,7 @@ def search(
         if context.path is Path.ASKING and under_way.is_question and not is_question:
             if not under_way.asks:
                 _ask(core, context, under_way, 1)
-            soon_ns = core.now_ns + context.expected.ask_wait_ns
+            soon_ns = core.now_ns + context.awaited(core.now_ns).ask_wait_ns
             under_way.ask_at_ns = min(under_way.ask_at_ns, soon_ns)
             arm(core, context, under_way)
         under_way.is_question &= is_question
@@ -131,7 +131,7 @@ def search(
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
         # A question proves its sender to the peer too, so only one end asks first.
         _ask(core, context, one, 1)
-    one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
+    one.ask_at_ns = core.now_ns + _ask_wait_ns(core, context, one)
     if patient and len(other_pairs(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round is enough, if any is needed
     if beside is not None and beside != context.pair:
@@ -202,9 +202,9 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
     one.asks += count
 
 
-def _ask_wait_ns(context: Context, one: Search) -> int:
+def _ask_wait_ns(core: Core, context: Context, one: Search) -> int:
     """The time after a request until the next one, or until the pair is in doubt."""
-    history = context.expected
+    history = context.awaited(core.now_ns)
     if one.is_question:  # without evidence against the pair, a late answer is no reason for doubt
         return max(history.ask_wait_ns, QUESTION_WAIT)
     # Where single messages are lost often, a burst for each would be too much [D43].
@@ -214,13 +214,13 @@ def _ask_wait_ns(context: Context, one: Search) -> int:
 
 def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered: asks again, or judges it silent after the last time."""
-    history = context.expected
+    history = context.awaited(core.now_ns)
     asks = ASKS_AFTER_ALARM if history.alarms or one.is_routine else ASKS
     is_patient = one.is_routine and history.misses > 0
     if (one.is_question or history.misses) and one.asks < ROUTINE_ASKS << is_patient:
         # One message may be lost. The peer learns of a suspicion only if all are lost.
         _ask(core, context, one, 1)
-        one.ask_at_ns = core.now_ns + _ask_wait_ns(context, one)
+        one.ask_at_ns = core.now_ns + _ask_wait_ns(core, context, one)
         return
     if context.path is Path.ASKING:
         core.turn(context, Path.DOUBTING, Cue.TIME)
