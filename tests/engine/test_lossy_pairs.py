@@ -3,6 +3,8 @@
 
 import itertools
 
+import pytest
+
 from noid.constants import (
     ASKS_AFTER_ALARM,
     ASKS_APART,
@@ -11,10 +13,13 @@ from noid.constants import (
     MILLISECOND,
     ROUTINE_ASKS,
     SECOND,
+    SILENCE_UNMEASURED,
     TOLERANCE_TIME,
 )
-from noid.engine.events import MeasurePairs
+from noid.engine.causes import Cause
+from noid.engine.events import MeasurePairs, TimePassed
 from noid.engine.history import History
+from noid.engine.searching import search
 from noid.engine.state import Path
 from noid.flows.events import LongUnproven, UnansweredPacket
 from noid.wire import ipv6
@@ -23,11 +28,20 @@ from tests.engine.network import (
     A2,
     B1,
     B2,
+    Network,
     established,
     packet,
 )
 from tests.engine.test_asking import PAIR, ROUND_TRIP_NS, asked, path_of, suspected
 from tests.engine.test_reachability import silence
+
+
+def suspect_elsewhere(network: Network, *, told: bool) -> None:
+    """Host b suspects its pair, for its own reasons or a's, while a sends over another."""
+    network.give(network.b, TimePassed())
+    network.b.context.hear((B2, A2), network.now_ns, in_slot=True)
+    why = Cause.PEER_HEARS_NOTHING if told else Cause.NOTHING_HEARD
+    search(network.b.host.core, network.b.context, why, told_by_peer=told)
 
 
 def test_where_an_answer_was_lost_lately_three_requests_go_one_after_another() -> None:
@@ -94,6 +108,43 @@ def test_a_request_to_a_peer_that_sends_by_another_pair_is_not_lost_by_this_one(
     network.run(SECOND)
     assert path_of(network.b) is Path.STEADY
     assert context.history_of(PAIR).misses == 1
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_it_is_if_the_peer_is_heard_by_the_other_pair_before_it_answers_by_this_one(
+    told: bool,
+) -> None:
+    """But not if the peer hears nothing: then the direction to the peer was silent."""
+    network = established()
+    network.run(SECOND)
+    context = network.b.context
+    suspect_elsewhere(network, told=told)
+    network.wire.clear()
+    network.run(MILLISECOND)
+    context.hear((B2, A2), network.now_ns, in_slot=True)
+    network.run(SECOND)
+    assert (path_of(network.b), context.pair) == (Path.STEADY, PAIR)
+    assert (context.history_of(PAIR).alarms, context.history_of(PAIR).misses) == (1, 1 - told)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_peer_that_sends_by_another_pair_gets_as_long_as_if_nothing_was_measured(
+    told: bool,
+) -> None:
+    """In doubt it answers over the pair in use, and how long that takes is not known."""
+    network = established()
+    network.run(SECOND)
+    context = network.b.context
+    network.dead = {PAIR, PAIR[::-1]}
+    suspect_elsewhere(network, told=told)
+    begun_ns = network.now_ns
+    while context.pair == PAIR:
+        network.run(MILLISECOND)
+    history = context.history_of(PAIR)
+    last_ns = history.verdict_wait_ns if told else SILENCE_UNMEASURED
+    waited_ns = network.now_ns - begun_ns - history.ask_wait_ns
+    assert last_ns <= waited_ns <= last_ns + MILLISECOND
+    assert context.pair == (B2, A2)
 
 
 def test_a_slow_pair_is_soon_asked_again() -> None:

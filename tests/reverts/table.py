@@ -86,7 +86,11 @@ REVERTS = (
                 "if found.by is not None and found.by != found.pair:",
                 "if found is None:",
             ),
-            ("engine/searching.py", "is_missed = one.is_mutual and (", "is_missed = bool("),
+            (
+                "engine/searching.py",
+                "is_missed = is_way_alive(context, one) and (",
+                "is_missed = bool(",
+            ),
         ),
         "turning",
         "liveness",

@@ -13,7 +13,7 @@ HISTORIES = [decode(line) for line in PLACE.read_bytes().splitlines()]
 SEEDS = {
     "swarm": (93, 96, 156, 343, 645, 968, 1681, 1727, 2844, 2996, 3380, 3677, 5875),
     "distrusted": (423, 485, 797),
-    "healthy": (30, 35, 155, 726),
+    "healthy": (30, 35, 155, 726, 744),
     "lost-plain": (18, 86, 123, 182, 189),
     "selective": (19, 20011, 20113, 30029),
     "spelled": (30036,),

@@ -239,7 +239,7 @@ class Context(LocatorSets):
         return history
 
     def awaited(self, now_ns: int) -> History:
-        """The same for how long requests are waited for.
+        """What is expected of the pair in use where requests wait for an answer.
 
         After a late answer over a pair that was never measured, the next may show that it is slow.
         """

@@ -139,8 +139,8 @@ class Search:
         doubtful: an answer over a pair that lost data; that pair is used if a cycle finds no other,
             and plain packets do not pass.
         knew_round_trip: the round trip of the pair in use was measured before it was suspected.
-        is_mutual: the peer was last heard over the pair in use before it was suspected, apart from
-            its measurements.
+        usual: the pair over which the peer was last heard before the pair in use was suspected,
+            apart from its measurements; None if that was not suspected.
         is_question: there is no evidence against the pair in use; an answer is no false alarm.
         is_routine: the pair in use is only asked for a proof, and kept if no pair answers [D41].
         is_silent: all requests over the pair in use are unanswered, or one of its ends is marked
@@ -181,7 +181,7 @@ class Search:
     retried: Pair | None = None
     doubtful: Finding | None = None
     knew_round_trip: bool = False
-    is_mutual: bool = False
+    usual: Pair | None = None
     is_question: bool = False
     is_routine: bool = False
     is_silent: bool = False

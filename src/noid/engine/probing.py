@@ -26,6 +26,7 @@ from noid.constants import (
     REJECTED_TIME,
     SEARCH_INTERVAL_MIN,
     SECOND,
+    SILENCE_UNMEASURED,
     SUSPICION_TIME,
     UNPROVEN_REST,
     WANTED_TIME,
@@ -83,16 +84,37 @@ def measure(core: Core, context: Context) -> None:
         core.send_on(context, request(core, context, nonce), context.pair, in_slot=True)
 
 
-def is_mutual(context: Context) -> bool:
-    """Whether the peer was last heard over the pair in use, apart from its measurements."""
-    last_ns = context.history_of(context.pair).message_ns
-    # A peer that sends from elsewhere also asks pairs that it does not use.
-    elsewhere_ns = last_ns - context.round_trip_ns
-    return all(
-        one.message_ns <= (elsewhere_ns if pair[1] == context.peer_source else last_ns)
-        for pair, one in context.history.items()
-        if pair != context.pair
-    )
+def usual_pair(context: Context) -> Pair:
+    """The pair over which the peer was last heard, apart from its measurements."""
+
+    def heard(pair: Pair) -> tuple[int, bool]:
+        at_ns, is_in_use = context.history_of(pair).message_ns, pair == context.pair
+        # A peer that sends from elsewhere also asks pairs that it does not use.
+        is_source = pair[1] == context.peer_source and not is_in_use
+        return at_ns + is_source * context.round_trip_ns, is_in_use
+
+    return max((context.pair, *context.history), key=heard)
+
+
+def is_way_alive(context: Context, one: Search) -> bool:
+    """Whether the way back of the peer was not why a first request was not answered in time.
+
+    It was not if that is the pair in use; or if it has passed a message since the suspicion, and
+    the peer hears this host.
+    """
+    if one.usual is None or one.usual == context.pair:
+        return one.usual is not None
+    return context.history_of(one.usual).message_ns > one.started_ns and not one.told_by_peer
+
+
+def answers_until_ns(context: Context, one: Search) -> int:
+    """Until when the last requests over the pair in use may be answered; 0 if RTT tells that.
+
+    In doubt they are answered over that pair. Where the peer sends over another, which works, RTT
+    is that of answers over the other.
+    """
+    is_measured = one.usual == context.pair or not is_way_alive(context, one)
+    return 0 if is_measured else one.asked_ns + SILENCE_UNMEASURED
 
 
 def probe_plainly(

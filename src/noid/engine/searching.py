@@ -34,16 +34,18 @@ from noid.engine.events import CheckData
 from noid.engine.history import History, Pair
 from noid.engine.phases import Finding, Probe, Search
 from noid.engine.probing import (
+    answers_until_ns,
     arm,
     batch,
     check_again,
     check_plain,
     end,
-    is_mutual,
+    is_way_alive,
     measure,
     probe_plainly,
     send_probe,
     stay,
+    usual_pair,
     want,
 )
 from noid.engine.selection import is_broken, other_pairs
@@ -125,7 +127,7 @@ def search(
     one.is_silent = is_broken(context)
     context.search = one
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
-    one.knew_round_trip, one.is_mutual = context.round_trip_ns > 0, is_mutual(context)
+    one.knew_round_trip, one.usual = context.round_trip_ns > 0, usual_pair(context)
     if told_by_peer and not patient and not is_question:
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
@@ -231,6 +233,8 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         few = one.is_routine or (history.misses > 1 and one.found is None)
         _ask(core, context, one, min(asks - one.asks, ROUTINE_ASKS if few else asks))
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
+    elif core.now_ns < (until_ns := answers_until_ns(context, one)):
+        one.ask_at_ns = until_ns
     elif one.found is not None:
         _use(core, context, one, one.found)
     elif one.is_routine:
@@ -359,7 +363,7 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
         return
     is_late = core.now_ns > one.started_ns + context.expected.ask_wait_ns
     # Otherwise the answer may have been late because the peer sends by a pair that was silent.
-    is_missed = one.is_mutual and (is_late or (one.knew_round_trip and not was_alive))
+    is_missed = is_way_alive(context, one) and (is_late or (one.knew_round_trip and not was_alive))
     learn(core, context, alarms=1, misses=int(is_missed))
     if was_alive and one.silent_ns and one.knew_round_trip:
         # The first request was answered in time, so the silence was harmless. If that answer was
