@@ -115,6 +115,11 @@ class Passing(Listener):
             if kind.outgoing == outgoing and kind.source in prefix
         )
 
+    def forget(self) -> None:
+        """Counts from now on only."""
+        self._first_ns.clear()
+        self._counts.clear()
+
     def hear(self, one: socket.socket) -> None:
         """Counts the packet, if it is one of IPv6."""
         packet, ancillary, _, address = one.recvmsg(HEADER_OCTETS, 64)
