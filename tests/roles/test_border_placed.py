@@ -26,6 +26,14 @@ def test_the_file_says_what_the_former_place_was(tmp_path: Path) -> None:
     assert former_places(now, None) == []
 
 
+def test_devices_that_left_the_configuration_are_of_the_former_place(tmp_path: Path) -> None:
+    now = section(tmp_path / "border.sock")
+    assert Place.of(now).devices == ("lan0",)
+    former = msgspec.structs.replace(Place.of(now), devices=("lan0", "wan0"))
+    former.file.write_bytes(msgspec.json.encode(former))
+    assert former_places(now, None) == [former]
+
+
 @pytest.mark.parametrize("socket", ["", ".", "/"])
 def test_every_name_of_a_socket_has_such_a_file(socket: str) -> None:
     assert Place.of(section(socket)).file.name == ".place.json"

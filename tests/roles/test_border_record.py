@@ -5,6 +5,7 @@ from typing import Any
 
 from noid.border_config import EVENTS_MAX
 from noid.cli.border import event_line
+from noid.flows.liveness import Liveness
 from noid.roles.border_record import Record
 
 ONE, TWO = "2001:db8:1::/48", "2001:db8:2::/48"
@@ -33,6 +34,18 @@ def test_a_switch_names_the_prefixes_that_have_moved() -> None:
     assert first["prefixes"] == [{"prefix": ONE, "old": "one", "new": "two"}]
     assert event_line(first) == f"switched (use auto): {ONE} leaves by two, before by one"
     assert event_line(last).endswith(f"{TWO} leaves by none, before by two")
+
+
+def test_a_provider_that_comes_back_to_the_configuration_is_new() -> None:
+    """Whatever the record has by provider, it has of those that are configured alone."""
+    record = Record()
+    record.see({"one": (False, "no carrier"), "two": (True, "")}, 1.0)
+    record.liveness = {name: Liveness(0) for name in ("one", "two")}
+    by_provider = [value for value in vars(record).values() if isinstance(value, dict)]
+    assert all(found.keys() == {"one", "two"} for found in by_provider), "each is tried"
+    record.keep(["two"])
+    by_provider = [value for value in vars(record).values() if isinstance(value, dict)]
+    assert all(found.keys() == {"two"} for found in by_provider)
 
 
 def test_the_record_is_bounded_and_forgets_providers_that_are_gone() -> None:

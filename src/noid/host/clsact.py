@@ -3,7 +3,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from noid.errors import PlatformError
@@ -81,8 +81,13 @@ def has_ours(route: IPRoute, ifindex: int, *, egress: bool) -> bool:
         return False
 
 
-def detach(route: IPRoute, ifindex: int) -> bool:
+def detach(route: IPRoute, ifindex: int, sides: Collection[int] = (EGRESS, INGRESS)) -> bool:
     """Removes our programs from a device, and its clsact if no other program uses it.
+
+    Args:
+        route: the netlink socket.
+        ifindex: index of the device.
+        sides: the sides from which they are removed.
 
     Returns:
         Whether there were any.
@@ -92,9 +97,9 @@ def detach(route: IPRoute, ifindex: int) -> bool:
     found = left = 0
     for parent in (EGRESS, INGRESS):
         for one in list(_filters(route, ifindex, parent)):
-            if one.is_ours:
+            if one.is_ours and parent in sides:
                 _delete(route, ifindex, parent, one)
-            found += one.is_ours
+                found += 1
         left += len(list(_filters(route, ifindex, parent)))
     if found and not left:
         with contextlib.suppress(NetlinkError):

@@ -162,6 +162,11 @@ class HostNetwork:
         return clsact.detach(self._route, ifindex)
 
     @_on_worker
+    def detach_egress_filter(self, ifindex: int) -> bool:
+        """Removes our program from what leaves by a device; returns whether there was one."""
+        return clsact.detach(self._route, ifindex, [clsact.EGRESS])
+
+    @_on_worker
     def bring_up(self, device: str, mtu: int) -> int:
         """Sets a device of noid up, without addresses or neighbours; returns its index."""
         with _explained(f"device {device}"):

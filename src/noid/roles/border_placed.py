@@ -22,6 +22,7 @@ from noid.host.messages import UNREACHABLE
 from noid.host.netlink import HostNetwork
 from noid.host.replacement import replace_file
 from noid.host.source_routes import SourceRoute
+from noid.planes.bpf.border import leave_filters
 from noid.planes.bpf.border import take_down as leave_pins
 
 RULES: Final = 3
@@ -40,17 +41,22 @@ class Place(msgspec.Struct, frozen=True):
         table: number of the routing table.
         pins: the directory of the pins.
         socket: the control socket.
+        devices: LANs and uplinks, which may have filters by clsact: unlike a link, a filter has no
+            pin that says on which device it is.
     """
 
     rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32763)]
     table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFF00)]
     pins: str
     socket: str
+    devices: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, section: BorderSection) -> Self:
         """The place that a configuration names."""
-        return cls(section.rule_priority, section.table, section.pins, section.socket)
+        names = {*section.lans, *(one.uplink for one in section.providers)} - {""}
+        keys = section.rule_priority, section.table, section.pins, section.socket
+        return cls(*keys, tuple(sorted(names)))
 
     @property
     def file(self) -> Path:
@@ -90,6 +96,8 @@ class Place(msgspec.Struct, frozen=True):
         removed += self.clear_former_tables(tables)
         if besides is None or Path(self.pins) != Path(besides.pins):
             removed += leave_pins(Path(self.pins), (), network)
+        left = set(self.devices).difference(besides.devices if besides else ())
+        removed += leave_filters(left, network)
         if (besides is None or self.file != besides.file) and self.file.exists():
             self.file.unlink(missing_ok=True)
             removed.append(f"file {self.file}")

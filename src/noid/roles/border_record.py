@@ -50,6 +50,7 @@ class Record:
     def keep(self, names: Collection[str]) -> None:
         """Forgets providers that are no longer configured."""
         self.providers = {name: one for name, one in self.providers.items() if name in names}
+        self.liveness = {name: one for name, one in self.liveness.items() if name in names}
 
     def see(self, states: Mapping[str, tuple[bool, str]], now_s: float) -> None:
         """Compares with the last known states, and notes each change.

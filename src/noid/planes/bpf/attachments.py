@@ -199,6 +199,13 @@ class Uplinks:
         with contextlib.suppress(PlatformError):
             self.network.detach_filters(index)
 
+    def take_off_egress(self, index: int) -> None:
+        """Detaches our program from what leaves by a device, if it is there."""
+        self._unlink(self.pins / f"link-{index}-egress")
+        self._filters.discard((index, True))
+        with contextlib.suppress(PlatformError):
+            self.network.detach_egress_filter(index)
+
     def _attach(self, index: int, programs: Mapping[str, int]) -> str:
         """Hangs programs on a device by the hook there is, and none of ours on the other."""
         if self.hook != "clsact":

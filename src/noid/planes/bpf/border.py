@@ -196,7 +196,7 @@ class BorderPlane:
         assert self._programs is not None
         programs, bare = self._programs.programs, "" if link.has_ethernet else "_bare"
         if is_lan:
-            libbpf.drop(self.pins / f"link-{link.index}-egress")  # it may have been an uplink
+            self.uplinks.take_off_egress(link.index)  # it may have been an uplink
             return {"ingress": programs[f"border_leaving{bare}"]}
         return {
             "ingress": programs[f"border_arriving{bare}"],
@@ -251,14 +251,24 @@ def take_down(pins: Path, devices: Collection[str], network: HostNetwork) -> Ite
     for path in sorted(pins.glob("map-*")):  # of any edition
         libbpf.unpin(path)
         yield f"pin {path}"
-    for index, device in socket.if_nameindex():
-        with contextlib.suppress(ShimError):
-            if device in devices and network.detach_filters(index):
-                yield f"filters on {device}"
+    yield from leave_filters(devices, network)
     if bpffs.unmount_bpffs(pins):
         yield f"mount {pins}"
     with contextlib.suppress(OSError):  # it is gone, or has something of others in it
         pins.rmdir()
+
+
+def leave_filters(devices: Collection[str], network: HostNetwork) -> Iterator[str]:
+    """Removes what is attached to devices by clsact; yields a description of each.
+
+    Args:
+        devices: their names.
+        network: the host's devices.
+    """
+    for index, device in socket.if_nameindex():
+        with contextlib.suppress(ShimError):
+            if device in devices and network.detach_filters(index):
+                yield f"filters on {device}"
 
 
 def _pin_of(pins: Path, name: str) -> Path:
