@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The health of uplinks, by what the host and its peers say."""
 
+from collections.abc import Callable
+
 import pytest
 
 from noid.control.uplink_reports import change_event, uplink_report
@@ -23,6 +25,7 @@ from noid.control.uplinks import (
     Uplinks,
 )
 from noid.locators import Locator, parse_locator
+from tests.contents import differences
 from tests.engine.network import A1, A2, B1, B2
 
 MS = 1_000_000
@@ -314,3 +317,42 @@ def test_an_uplink_that_sends_again_and_receives_nothing_is_degraded() -> None:
     (change,) = uplinks.judge([INBOUND_DEAD], 111.0)
     assert (change.old, change.new) == (Health.DOWN, Health.DEGRADED)
     assert change.reason is Reason.INBOUND_SILENT
+
+
+# --- a second life --------------------------------------------------------------------------------
+
+KEPT = frozenset(
+    {"since_s", "settled_s", "round_trip_ns", "switches_from", "switches_to", "last", "is_there"}
+)
+"""Counts and times, and the round trip, which is measured again."""
+OUTAGES: dict[str, Callable[[Uplinks], object]] = {
+    "carrier": lambda uplinks: uplinks.lose("up1", is_up=True, now_s=200.0),
+    "interface": lambda uplinks: uplinks.lose("up1", is_up=False, now_s=200.0),
+    "device": lambda uplinks: uplinks.see([UP2], 200.0),
+    "route": lambda uplinks: uplinks.see([UP1._replace(broken=frozenset({A1})), UP2], 200.0),
+    "silence": lambda uplinks: uplinks.judge([FIRST_SILENT], 200.0),
+}
+"""Each ends the first uplink."""
+HISTORIES: dict[str, Callable[[Uplinks], object]] = {
+    "loss": lambda uplinks: [
+        uplinks.sample(A1, 20 * MS, 150.0, is_lost=number % 2 == 0) for number in range(SAMPLES_MAX)
+    ],
+    "partly silent": lambda uplinks: uplinks.judge([BOTH, FIRST_SILENT], 150.0),
+    "inbound silent": lambda uplinks: uplinks.judge([INBOUND_DEAD], 150.0),
+}
+"""What was found of it before."""
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_an_uplink_that_is_back_after_any_outage_is_as_a_new_one(outage: str, history: str) -> None:
+    """What was found before an outage does not make its second life worse."""
+    uplinks, new = two(), two().by_name["up1"]
+    HISTORIES[history](uplinks)
+    assert differences(uplinks.by_name["up1"], new, without=KEPT), "it has a history"
+    OUTAGES[outage](uplinks)
+    assert state(uplinks)[0] is Health.DOWN
+    uplinks.see([UP1, UP2], 300.0)
+    if outage == "silence":
+        uplinks.judge([RETURNED], 300.0)
+    assert differences(uplinks.by_name["up1"], new, without=KEPT) == {}

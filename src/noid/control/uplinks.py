@@ -308,10 +308,8 @@ class Uplinks:
         """Makes room: removes those missing for longest; then indexes the others."""
         while len(self.by_name) > UPLINKS_MAX:
             gone = [one for one in self.by_name.values() if not one.is_there]
-            if not gone:
-                self.by_name.popitem()
-            else:
-                del self.by_name[min(gone, key=lambda one: one.since_s).name]
+            last = list(self.by_name.values())[-1:]
+            del self.by_name[min(gone or last, key=lambda one: one.since_s).name]
         self._by_locator = {one: u for u in self.by_name.values() for one in u.locators}
 
     # --- what peers say -----------------------------------------------------------------------
@@ -334,8 +332,7 @@ class Uplinks:
             is_lost: whether the first request was not answered, but a later one was.
             returned: whether the answer arrived over the uplink.
         """
-        uplink = self.of(locator)
-        if uplink is None:
+        if (uplink := self.of(locator)) is None:
             return []
         uplink.inbound_silent &= not returned
         if returned:  # else it is also about another uplink
@@ -379,7 +376,6 @@ class Uplinks:
         if silences and 0 < uplink.settled_s - now_s <= SETTLING_S:  # else the clock was set back
             return []
         if not answers:
-            uplink.samples.clear()
             return self._turn(uplink, Health.DOWN, Reason.SILENT, now_s)
         if uplink.inbound_silent and not silences:
             return self._turn(uplink, Health.DEGRADED, Reason.INBOUND_SILENT, now_s)
@@ -409,6 +405,10 @@ class Uplinks:
     def _turn(self, uplink: Uplink, health: Health, reason: Reason, now_s: float) -> list[Change]:
         if (uplink.health, uplink.reason) == (health, reason):
             return []
+        if health is Health.DOWN:  # what was found before says nothing of the time after
+            uplink.samples.clear()
+            uplink.partly_silent = 0
+            uplink.inbound_silent &= reason is Reason.SILENT
         lasted_s = max(0.0, now_s - uplink.since_s)
         change = Change(now_s, uplink.name, uplink.health, health, reason, lasted_s)
         uplink.health, uplink.reason = health, reason
