@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from noid.constants import MILLISECOND, SECOND
 from noid.flows.bfd import FINAL, POLL, Packet, Session, State
 from noid.flows.bfd_authentication import KEYED, METICULOUS, Authentication
+from tests.contents import differences
 
 INTERVAL_US = 20_000
 
@@ -55,6 +56,41 @@ def up(*, has_forgers: bool = False) -> Link:
     made.run(4 * SECOND)
     assert made.states() == (State.UP, State.UP)
     return made
+
+
+OF_BEFORE = frozenset({"was_up", "administrative", "_diagnostic", "_send_ns"})
+"""What an expired session knows on purpose, and when it sends next."""
+packets = st.builds(
+    Packet,
+    diagnostic=st.integers(0, 31),
+    state=st.sampled_from(State),
+    flags=st.sampled_from((0, POLL, FINAL)),
+    multiplier=st.integers(1, 4),
+    mine=st.integers(1, 9),
+    yours=st.sampled_from((0, 7)),
+    desired_us=st.integers(1, 2_000_000),
+    required_us=st.sampled_from((0, 1, INTERVAL_US, 5_000_000)),
+)
+
+
+@given(st.lists(st.tuples(packets, st.integers(0, 3 * SECOND))))
+def test_an_expired_session_is_as_a_new_one_after_any_packets(
+    heard: list[tuple[Packet, int]],
+) -> None:
+    """A router that began anew, and only answers, takes packets of a new session alone."""
+    one, now_ns = Session(7, INTERVAL_US, 3), 0
+    for packet, later_ns in heard:
+        one.hear(packet, now_ns)
+        one.due(now_ns, 0.5)
+        now_ns += later_ns
+    now_ns += 20 * SECOND
+    one.due(now_ns, 0.5)
+    assert differences(one, Session(7, INTERVAL_US, 3), without=OF_BEFORE) == {}
+    sent = one.due(now_ns + 2 * SECOND, 0.5)
+    assert sent is not None
+    said = Packet.decode(sent)
+    assert said is not None
+    assert (said.state, said.yours) == (State.DOWN, 0)
 
 
 @pytest.fixture

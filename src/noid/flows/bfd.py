@@ -118,7 +118,9 @@ class Session:
             A packet to send, if one is due.
         """
         if now_ns >= self._expires_ns:
-            self._expires_ns, self._yours = NEVER, 0
+            # The next session may be with a router that began anew and wants packets again.
+            self._expires_ns, self._yours, self._required_us = NEVER, 0, 1
+            self._send_ns = min(self._send_ns, now_ns + SLOW_US * NS_IN_US)
             if self.state in (State.INIT, State.UP):
                 self._go_down(DIAGNOSTIC_EXPIRED)
         if now_ns < self._send_ns:
