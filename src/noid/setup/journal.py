@@ -5,10 +5,8 @@ A step is written to the journal before it is done, so that an interrupted set-u
 Only root may own and write the journal, because root executes it.
 """
 
-import base64
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import os
@@ -26,14 +24,24 @@ from noid.setup.detection import run
 from noid.setup.known import Known
 from noid.setup.plan import Command, File, Record, Step
 from noid.setup.planning import Plan
+from noid.setup.written import (
+    DIRECTORY_MODE,
+    Written,
+    before_of,
+    contents,
+    describe,
+    hand_on,
+    is_edited,
+    refused,
+    replace,
+    restore,
+)
 from noid.state import files
 
 DEFAULT_DIRECTORY: Final = Path("/var/lib/noid-setup")
 NAME: Final = "journal.json"
 OCTETS_MAX: Final = 16 << 20
-NEW_MODE: Final = 0o644
 ROOT: Final = 0
-DIRECTORY_MODE: Final = 0o755
 ALREADY: Final = "File exists"
 GONE: Final = (
     "No such file or directory",
@@ -44,34 +52,6 @@ GONE: Final = (
     "NetworkManager is not running",
 )
 """Errors for an object that exists already (ALREADY), and for what is not there any more."""
-
-
-class Written(msgspec.Struct, tag="file", kw_only=True):
-    """A file that was written.
-
-    Attributes:
-        path: its path.
-        before: its previous content, in base64; None if it did not exist.
-        mode: its previous permissions.
-        uid: its previous owner.
-        gid: its previous group.
-        changed_ns: when its previous content was written, in ns since 1970; None if not known.
-        after: SHA-256 of the content written; two if it was written again.
-        directories: the directories that were created for it.
-        load: as for ``File``.
-        apply: as for ``File``.
-    """
-
-    path: str
-    before: str | None
-    after: list[str]
-    mode: int = NEW_MODE
-    uid: int = 0
-    gid: int = 0
-    changed_ns: int | None = None
-    directories: list[str] = msgspec.field(default_factory=list)
-    load: list[str] = msgspec.field(default_factory=list)
-    apply: list[str] = msgspec.field(default_factory=list)
 
 
 class Ran(msgspec.Struct, tag="command", kw_only=True):
@@ -160,9 +140,9 @@ class Journal:
             PlatformError: the file cannot be read.
         """
         entry = self.file(path)
-        octets = _contents(path)
-        if entry is not None and not _is_edited(entry, octets):
-            octets = _before(entry)
+        octets = contents(path)
+        if entry is not None and not is_edited(entry, octets):
+            octets = before_of(entry)
         try:
             return None if octets is None else octets.decode()
         except UnicodeDecodeError:
@@ -171,7 +151,7 @@ class Journal:
     def edited(self) -> list[str]:
         """The files that were changed after noid setup had written them."""
         ones = (one for one in self.record.entries if isinstance(one, Written))
-        return [one.path for one in ones if _is_edited(one, _contents(one.path))]
+        return [one.path for one in ones if is_edited(one, contents(one.path))]
 
     def obsolete(self, plan: Plan) -> list[Entry]:
         """The entries that are not in the plan, the last first, without files changed by others."""
@@ -203,7 +183,7 @@ class Journal:
             one
             for one in plan.steps
             if not isinstance(one, File)
-            or (one.path not in edited and _contents(one.path) != one.after.encode())
+            or (one.path not in edited and contents(one.path) != one.after.encode())
         ]
 
     def apply(self, plan: Plan) -> None:
@@ -292,16 +272,16 @@ class Journal:
         digest = hashlib.sha256(octets).hexdigest()
         entry = self.file(step.path)
         if entry is None:
-            entry = _describe(path, digest)
+            entry = describe(path, digest)
             self.record.entries.append(entry)
         else:
             entry.after = [*entry.after[-1:], digest]
         entry.load, entry.apply = list(step.load), list(step.apply)
         self._save()
-        with _refused(path):
+        with refused(path):
             for directory in entry.directories:
                 Path(directory).mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-            _replace(path, octets, entry)
+            replace(path, octets, entry)
         if step.load:
             run(step.load)
 
@@ -311,8 +291,10 @@ class Journal:
         elif isinstance(entry, Sent):
             dynamic.send(entry.record, add=False)
         else:
-            with _refused(Path(entry.path)):
-                _restore(entry)
+            with refused(Path(entry.path)):
+                restore(entry)
+            files_left = (one for one in self.record.entries if isinstance(one, Written))
+            hand_on(entry, [one for one in files_left if one is not entry])
             for command in filter(None, (entry.load, entry.apply)):
                 with contextlib.suppress(Unsupported):  # the program was removed
                     _run_back(command)
@@ -343,7 +325,7 @@ class Journal:
         return troubles
 
     def _save(self) -> None:
-        with _refused(self.path):
+        with refused(self.path):
             replace_file(self.path, msgspec.json.encode(self.record), mode=files.FILE_MODE)
 
 
@@ -374,72 +356,6 @@ def _what(entry: Entry) -> object:
     if isinstance(entry, Sent):
         return entry.record.identity()
     return entry.path if isinstance(entry, Written) else tuple(entry.do)
-
-
-def _contents(path: str) -> bytes | None:
-    with _refused(Path(path)), contextlib.suppress(FileNotFoundError):
-        return Path(path).read_bytes()
-    return None
-
-
-def _before(entry: Written) -> bytes | None:
-    return None if entry.before is None else base64.b64decode(entry.before)
-
-
-def _is_edited(entry: Written, octets: bytes | None) -> bool:
-    """Whether a file exists and has neither the content written nor the previous content."""
-    if octets is None or octets == _before(entry):
-        return False
-    return hashlib.sha256(octets).hexdigest() not in entry.after
-
-
-def _describe(path: Path, digest: str) -> Written:
-    """An entry with the current state of a file."""
-    octets = _contents(str(path))
-    if octets is None:
-        parents = [one for one in reversed(path.parents) if not one.exists()]
-        return Written(
-            path=str(path), before=None, after=[digest], directories=[str(one) for one in parents]
-        )
-    status = path.stat()
-    return Written(
-        path=str(path),
-        before=base64.b64encode(octets).decode(),
-        after=[digest],
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        changed_ns=status.st_mtime_ns,
-    )
-
-
-def _restore(entry: Written) -> None:
-    path, octets = Path(entry.path), _before(entry)
-    if octets is not None:
-        if _contents(entry.path) != octets:
-            _replace(path, octets, entry)
-            if entry.changed_ns is not None:
-                os.utime(path, ns=(entry.changed_ns, entry.changed_ns))
-        return
-    path.resolve().unlink(missing_ok=True)  # of a link, what it leads to was written
-    for directory in reversed(entry.directories):
-        with contextlib.suppress(OSError):  # others have put files there
-            Path(directory).rmdir()
-
-
-def _replace(path: Path, octets: bytes, entry: Written) -> None:
-    owner = None if entry.before is None else (entry.uid, entry.gid)
-    replace_file(path.resolve(), octets, mode=entry.mode, owner=owner)
-
-
-@contextlib.contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room there" if is_full else "run it as root, or correct the path"
-        raise PlatformError(str(path), error.errno or 0, f"{error.strerror}; {remedy}") from None
 
 
 def check_root() -> None:
