@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.engine import contest, trial
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextRestored, LocatorsChanged, PeerResolved, TimePassed
@@ -156,13 +157,19 @@ STEPS_OF: list[Callable[[Network, Station], None]] = [
 ]  # fmt: skip
 
 
-def with_history(seed: int) -> Network:
-    """A network in which much has happened to its two contexts, and that is whole again."""
+def with_history(seed: int, look: Callable[[Network], None] = lambda network: None) -> Network:
+    """A network in which much has happened to its two contexts, and that is whole again.
+
+    Args:
+        seed: of what happens.
+        look: is called after each step.
+    """
     chance = random.Random(seed)
     network = established(seed + 10)
     for _ in range(STEPS):
         chance.choice(STEPS_OF)(network, chance.choice(network.stations))
         network.run(chance.choice([5 * MILLISECOND, 200 * MILLISECOND, 3 * SECOND]))
+        look(network)
     for station in network.stations:
         heal(network, station)
         regain_locators(network, station)
@@ -200,6 +207,54 @@ def test_a_context_set_up_again_after_any_history_equals_a_first_one(seed: int) 
     assert proven == proven_first, "by the first inquiry, or by a later one"
     assert differences(network.a.context, first.a.context, without=without) == {}
     assert differences(network.b.context, first.b.context, without=OF_A_LIFE | {"heard"}) == {}
+
+
+def use_other(name: str, value: object) -> Callable[[Core, Context], None]:
+    """Has an attribute another value than it has in a new context."""
+    return lambda _, context: setattr(context, name, value)
+
+
+OF_STATES = frozenset({"closing", "exchange", "probation", "rival", "user"})
+"""What a context that its peer has lost does not have, and whose share it takes."""
+DISTURBANCES: dict[str, Callable[[Core, Context], None]] = {
+    "aid_proven": use_other("aid_proven", False),
+    "contested_until_ns": contest.begin,
+    "trial": trial.begin,
+    "untold": use_other("untold", True),
+}
+"""What gives a context another value of an attribute that no history changes."""
+STAYS = frozenset({"left_pair", "narrowed", "doubt", "repeats"})
+"""No history changes these either. They are about the paths, the stack of the host, nonces that
+only grow, and a packet whose repetition has ended."""
+
+
+def test_every_attribute_of_a_context_is_changed_by_a_history_or_on_purpose() -> None:
+    first, found = established(), set[str]()
+    without = OF_A_LIFE | OF_THE_PATHS | {"verification"}
+
+    def look(network: Network) -> None:
+        for station in network.stations:
+            for context in station.host.contexts:
+                found.update(differences(context, first.a.context, without=without))
+
+    for seed in SEEDS:
+        with_history(seed, look)
+    compared = {one.name for one in dataclasses.fields(Context)} - without
+    assert compared - found <= DISTURBANCES.keys() | OF_STATES | STAYS
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_a_context_set_up_again_has_nothing_of_what_no_history_changes(name: str) -> None:
+    first, network = established(), established()
+    reboot(network, network.b)
+    DISTURBANCES[name](network.a.host.core, network.a.context)
+    assert getattr(network.a.context, name) != getattr(first.a.context, name)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(MINUTE)
+    assert network.a.context.peer_label == network.b.context.local_label, "it was set up again"
+    network.run(MINUTE)
+    without = OF_A_LIFE | OF_THE_PATHS | STAYS | {"verification"}
+    assert differences(network.a.context, first.a.context, without=without) == {}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -76,8 +76,8 @@ def a_plane(kind: str, hook: Literal["auto", "clsact"] = "auto") -> Part:
     async def part(place: Place, stack: contextlib.AsyncExitStack) -> Work:
         section = PlaneSection(pins=str(place.pins))
         plane = make_plane(place.network, place.pins, hook, 16, kind)
+        plane.open()  # if that fails, nothing is left to take down
         stack.callback(lambda: list(pins.take_down(section, place.network)))
-        plane.open()
         stack.callback(plane.close)
         plane.install(flow_to_peer())
         plane.start()

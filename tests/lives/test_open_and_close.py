@@ -68,12 +68,24 @@ def on_a_host(directory: Path, scenario: Callable[[Place], Awaitable[None]]) -> 
     in_network_namespace(lambda: asyncio.run(play()))
 
 
+class NotOpenedError(Exception):
+    """A part could not be opened."""
+
+
 async def live(part: Part, place: Place) -> None:
-    """Opens a part, uses it, and closes it."""
+    """Opens a part, uses it, and closes it.
+
+    Raises:
+        NotOpenedError: something is refused before it is open; then nothing of it may stay.
+        ShimError: something is refused.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        network = HostNetwork()
-        stack.callback(network.close)
-        work = await part(Place(place.directory, network), stack)
+        try:
+            network = HostNetwork()
+            stack.callback(network.close)
+            work = await part(Place(place.directory, network), stack)
+        except ShimError as error:
+            raise NotOpenedError from error
         async with contextlib.AsyncExitStack() as inner:
             await work(inner)
     await asyncio.sleep(SETTLING_S)
@@ -98,7 +110,10 @@ def tidy(place: Place) -> None:
 
 
 def recover(place: Place) -> None:
-    """What an operator or the next daemon does where a removal has failed."""
+    """What an operator or the next daemon does where a removal has failed.
+
+    A part that could not even be opened has nothing to remove.
+    """
     list(take_down(PlaneSection(pins=str(place.pins)), place.network))
     for name in UPLINKS:
         subprocess.run(["tc", "qdisc", "del", "dev", name, "clsact"], check=False, stderr=DEVNULL)
@@ -150,14 +165,17 @@ def test_each_call_into_the_system_may_fail(
         faults: dict[Call, object] = {}
         for call in every:
             calls = Calls(failing=call)
+            put_back = recover
             try:
                 with watched(calls, monkeypatch):
                     await live(part, place)
+            except NotOpenedError:
+                put_back = tidy
             except ShimError:
                 pass
             except Exception as error:
                 faults[call] = repr(error)
-            recover(place)
+            put_back(place)
             after = await left_since(before, place)
             if after:
                 faults[call] = faults.get(call), after

@@ -15,6 +15,7 @@ from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
+from noid.host.routes import Prefix
 from noid.identifiers import Label
 from noid.locators import Locator, is_global_unicast, parse_locator
 from noid.planes.bpf import layout
@@ -23,6 +24,7 @@ from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
 from noid.planes.rows import CUTS_TCP
 from noid.planes.rules import ours_among
+from noid.planes.tun import TunPlane
 from noid.planes.uplink import NO_UPLINK
 from tests.contents import attributes
 from tests.namespaces import in_network_namespace, ip
@@ -35,6 +37,7 @@ CONTEXTS = 16
 LABELS = range(1, 9)
 OWN = (AID, OTHER)
 PEERS = [parse_locator(f"2001:db8:3::{number:x}") for number in range(1, 25)]
+OF_PEERS = "2001:db8:3::/64"
 KEPT = parse_locator("2001:db8:7::7")
 GLOB = ("up*",)
 OF_TABLES = frozenset({"outbound", "inbound", "far", "watched", "activities"})
@@ -44,7 +47,7 @@ NOT_STATE = frozenset({"network", "section", "refused", "own", "uplinks", "rules
 
 @dataclass
 class Life:
-    """A plane in the kernel and what was done to it.
+    """A plane and what was done to it.
 
     Attributes:
         plane: started.
@@ -54,7 +57,7 @@ class Life:
         flows: those that are installed, by F(local).
     """
 
-    plane: BpfPlane
+    plane: BpfPlane | TunPlane
     network: HostNetwork
     chance: random.Random
     watched: set[Locator] = field(default_factory=set)
@@ -133,6 +136,16 @@ class Life:
     def see(self) -> None:
         self.plane.network_changed(self.network.survey(GLOB, excluded=own_devices("noid0")))
 
+    def lead_elsewhere(self) -> None:
+        """A VPN begins or ends, by which the host reaches its peers."""
+        verb = "replace" if self.chance.random() < 0.5 else "flush"
+        ip(f"route {verb} {OF_PEERS} dev vpn")
+        self.plane.routes_changed([Prefix(PEERS[0], 64)])
+
+    def change_locators(self) -> None:
+        """Some addresses are to be left, or not."""
+        self.plane.locators_changed()
+
     def lose_uplink(self) -> None:
         """The second uplink goes down, or its device is removed and another made."""
         if "up2" not in names():
@@ -167,6 +180,70 @@ class Life:
 
     # --- what must hold ---------------------------------------------------------------------------
 
+    @property
+    def steps(self) -> list[Callable[[], None]]:
+        """What may happen to any plane."""
+        return [
+            self.install, self.install, self.install, self.remove, self.watch, self.keep_address,
+            self.see, self.lead_elsewhere, self.change_locators,
+        ]  # fmt: skip
+
+    async def go(self, step: Callable[[], None]) -> None:
+        """Takes a step; what is put off is done before the next one, or not."""
+        step()
+        if self.chance.random() < 0.5:
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        """Everything goes, and the host is as in the beginning."""
+        for label in list(self.flows):
+            self.forget(Label(label))
+        for aid in self.watched:
+            self.plane.unwatch(aid)
+        self.plane.keep_address(KEPT, kept=False)
+        self.regain_uplink()
+        self.take_early(False)
+        ip(f"route flush {OF_PEERS} dev vpn")
+        self.plane.routes_changed([Prefix(PEERS[0], 64)])
+        self.see()
+        await asyncio.sleep(0.12)  # what is put off for a moment is done
+        for table in self.plane.tables_of_routes():
+            found = self.network.difference(table, self.plane.wanted_routes(table))
+            self.plane.correct_table(table, found)
+
+    def routes(self) -> set[tuple[Locator, int, str, int]]:
+        """The routes in the tables of the plane, with devices by their names."""
+        device, first = devices(), self.plane.section.table
+        return {
+            (route.aid, table, device[route.device], route.metric)
+            for table in range(first, first + 8)
+            for route in self.network.routes(table)
+        }
+
+
+class LifeInUserSpace(Life):
+    """A plane in user space."""
+
+    plane: TunPlane
+
+    def state(self) -> dict[str, object]:
+        """What the plane has, in the kernel and here."""
+        plane = self.plane
+        return {
+            "routes": self.routes(),
+            "rules": ours_among(plane.section, self.network.rules()),
+            "addresses": self.network.addresses_on(plane.device_index),
+            "flows": attributes(plane.datapath, without=COUNTED),
+            "wanted": dict(plane.wanted),
+            "led elsewhere": (plane.led_elsewhere.copy(), plane.is_led_elsewhere),
+        }
+
+
+class LifeInKernel(Life):
+    """A plane in the kernel."""
+
+    plane: BpfPlane
+
     def check(self) -> None:
         """Each flow leaves by the uplink of its locator, or by none."""
         present = {one for device in self.plane.seen.devices for one in device.addresses}
@@ -178,24 +255,10 @@ class Life:
             "routes by a device that is down"
         )
 
-    def end(self) -> None:
-        """Everything goes, and the host is as in the beginning."""
-        for label in list(self.flows):
-            self.forget(Label(label))
-        for aid in self.watched:
-            self.plane.unwatch(aid)
-        self.plane.keep_address(KEPT, kept=False)
-        self.regain_uplink()
-        self.take_early(False)
-        self.see()
-        for table in self.plane.tables_of_routes():
-            found = self.network.difference(table, self.plane.wanted_routes(table))
-            self.plane.correct_table(table, found)
-
     def state(self) -> dict[str, object]:
         """What the plane has, in the kernel and here, with devices by their names."""
         plane = self.plane
-        device = {index: one for index, one in socket.if_nameindex()} | {0: ""}
+        device = devices()
         tables: dict[str, object] = {
             name: {key: table.find(key) for key in list(table.keys())}
             for name, table in plane.tables.items()
@@ -208,17 +271,11 @@ class Life:
         }
         uplinks = (plane.tables["uplinks"].find(layout.ROW.pack(row)) for row in range(8))
         links = (path.name.split("-") for path in plane.pins.glob("link-*"))
-        first = plane.section.table
-        routes = {
-            (route.aid, table, device[route.device], route.metric)
-            for table in range(first, first + 8)
-            for route in self.network.routes(table)
-        }
         return {
             **tables,
             "rows": [device[int.from_bytes((one or bytes(4))[:4], "little")] for one in uplinks],
             "links": {(device.get(int(index), "gone"), side) for _, index, side in links},
-            "routes": routes,
+            "routes": self.routes(),
             "rules": ours_among(plane.section, self.network.rules()),
             "addresses": {one: self.network.addresses_on(one) for one in plane.interfaces_of_ours},
             "rows here": attributes(plane.rows, without=frozenset({"uplinks"})),
@@ -226,6 +283,8 @@ class Life:
             "steering": attributes(plane.steering, without=NOT_STATE),
             "flows": attributes(plane.datapath, without=COUNTED),
             "watched here": (plane.watched.copy(), plane.unwatched.copy()),
+            "led elsewhere": (plane.led_elsewhere.copy(), plane.is_led_elsewhere),
+            "chosen": (dict(plane.chosen), dict(plane.narrowed)),
             "modes": plane.modes(),
             "missing": (plane.missing.copy(), plane.refused.copy(), plane.uplinks.lost()),
         }
@@ -238,6 +297,11 @@ def changed(before: object, after: object) -> object:
         found = {name: changed(before.get(name), after.get(name)) for name in names}
         return {name: one for name, one in found.items() if one != {}}
     return {} if before == after else (before, after)
+
+
+def devices() -> dict[int, str]:
+    """The names of the devices, by index; empty for none."""
+    return dict(socket.if_nameindex()) | {0: ""}
 
 
 def names() -> set[str]:
@@ -256,47 +320,61 @@ def bring_up(name: str, far: str, address: str) -> None:
 def test_a_plane_whose_flows_are_gone_is_as_a_new_one(
     pins: Path, hook: Literal["auto", "clsact"], seed: int
 ) -> None:
-    async def scenario(life: Life) -> None:
+    async def scenario(network: HostNetwork, plane: BpfPlane | TunPlane) -> None:
+        assert isinstance(plane, BpfPlane)
+        life = LifeInKernel(plane, network, random.Random(seed))
         life.take_early(False)
         life.see()
         first = life.state()
-        steps: list[Callable[[], None]] = [
-            life.install, life.install, life.install, life.remove, life.watch, life.take_up,
-            life.keep_address, life.see, life.lose_uplink, life.regain_uplink, life.change_features,
-        ]  # fmt: skip
-        for _ in range(STEPS):
-            life.chance.choice(steps)()
-            if life.chance.random() < 0.5:
-                await asyncio.sleep(0)
+        steps = [*life.steps, life.take_up, life.lose_uplink, life.regain_uplink]
+        for step in life.chance.choices([*steps, life.change_features], k=STEPS):
+            await life.go(step)
             life.check()
-        life.end()
-        await asyncio.sleep(0.12)  # what is put off for a moment is done
+        await life.end()
         left = changed(first, life.state())
         assert not left, left
 
-    in_life(pins, hook, seed, scenario)
+    in_life(pins, hook, "bpf", scenario)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_plane_in_user_space_whose_flows_are_gone_is_as_a_new_one(pins: Path, seed: int) -> None:
+    async def scenario(network: HostNetwork, plane: BpfPlane | TunPlane) -> None:
+        assert isinstance(plane, TunPlane)
+        life = LifeInUserSpace(plane, network, random.Random(seed))
+        life.see()
+        first = life.state()
+        for step in life.chance.choices(life.steps, k=STEPS):
+            await life.go(step)
+        await life.end()
+        left = changed(first, life.state())
+        assert not left, left
+
+    in_life(pins, "auto", "tun", scenario)
 
 
 def in_life(
     pins: Path,
     hook: Literal["auto", "clsact"],
-    seed: int,
-    scenario: Callable[[Life], Awaitable[None]],
+    kind: str,
+    scenario: Callable[[HostNetwork, BpfPlane | TunPlane], Awaitable[None]],
 ) -> None:
     """Runs a scenario with a plane on a host of its own."""
 
     async def play() -> None:
         make_uplinks()
+        ip("link add vpn type veth peer name farvpn")
+        bring_up("vpn", "farvpn", "2001:db8:9::1")
         network = HostNetwork()
-        plane = make_plane(
-            network, pins, hook, CONTEXTS, "bpf", Limits(routes_at_once=2, known_peers=2)
-        )
-        assert isinstance(plane, BpfPlane)
-        plane.interfaces = GLOB
+        limits = Limits(routes_at_once=2, known_peers=2)
+        plane = make_plane(network, pins, hook, CONTEXTS, kind, limits)
+        if isinstance(plane, BpfPlane):
+            plane.interfaces = GLOB
         plane.open()
         try:
             plane.start()
-            await scenario(Life(plane, network, random.Random(seed)))
+            await scenario(network, plane)
         finally:
             plane.close()
             list(take_down(plane.section, network))

@@ -118,6 +118,30 @@ def assert_replaced(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
+def lose_table(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("DROP TABLE contexts")
+
+
+def lose_columns(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("ALTER TABLE contexts DROP COLUMN memory")
+
+
+@pytest.mark.parametrize("damage", [lose_table, lose_columns])
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_no_change_is_lost_although_the_file_is_damaged_as_it_is_written(
+    tmp_path: Path, damage: Callable[[Path], None], before: int
+) -> None:
+    with contextlib.closing(ContextStore(tmp_path)) as memories:
+        memories.keep(row(number) for number in range(1, before + 1))
+        damage(memories.path)
+        memories.keep([row(20), row(21)])
+        memories.keep([row(22)])
+    with contextlib.closing(ContextStore(tmp_path)) as again:
+        assert [label for label, _ in everything(again)] == [20, 21, 22]
+
+
 @pytest.mark.parametrize("octets", [b"no database" * 100, b"SQLite format 3\0" + bytes(4096)])
 def test_a_file_that_is_no_database_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, octets: bytes
