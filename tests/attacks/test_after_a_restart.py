@@ -100,7 +100,10 @@ def stored(
 
     async def play() -> None:
         kept = KeptContexts(
-            store, lambda label: replace(memory(label), local_label=label), renewed_s=renewed_s
+            store,
+            lambda label: replace(memory(label), local_label=label),
+            tuple,
+            renewed_s=renewed_s,
         )
         use(kept)
         while len(store.page(NO_LABEL, len(LABELS))) < len(LABELS):

@@ -108,7 +108,7 @@ def fill(disk: Path) -> None:
 @contextlib.asynccontextmanager
 async def contexts(disk: Path) -> AsyncIterator[Use]:
     with contextlib.closing(ContextStore(disk)) as store:
-        kept = KeptContexts(store, memory)
+        kept = KeptContexts(store, memory, tuple)
 
         def change() -> None:
             for label in LABELS:

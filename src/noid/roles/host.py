@@ -217,7 +217,11 @@ class Daemon:
         config = self.config
         self.host = make_host(config, birth, mtu)
         stack.enter_context(survivors_frozen(lambda: self.host.context_count))
-        self.kept = KeptContexts(self.memories, self.host.memory_of)
+        self.kept = KeptContexts(
+            self.memories,
+            self.host.memory_of,
+            lambda: [one.local_label for one in self.host.contexts],
+        )
         servers = named_servers(config)
         self.upstream = make_upstream(config, servers, lambda: self.locators, self.descriptors)
         stack.push_async_callback(self.upstream.close)

@@ -35,6 +35,7 @@ class KeptContexts:
     Args:
         store: the store.
         memory_of: what is to be kept of a context, by F(local); None where nothing is.
+        every: returns F(local) of each context, for a file in the place of a damaged one.
         renewed_s: how long after a nonce of a peer it is written.
     """
 
@@ -42,11 +43,14 @@ class KeptContexts:
         self,
         store: ContextStore,
         memory_of: Callable[[Label], ContextRecord | None],
+        every: Callable[[], Iterable[Label]],
         *,
         renewed_s: float = RENEWED_S,
     ) -> None:
         self._store = store
         self._memory_of = memory_of
+        self._every = every
+        self._replaced = store.replaced
         self._renewed_s = renewed_s
         self._changed: set[Label] = set()
         self._renewed: dict[Label, None] = {}
@@ -60,8 +64,10 @@ class KeptContexts:
         for timer in (self._retry, self._renewal):
             if timer is not None:
                 timer.cancel()
-        self._changed.update(self._renewed)
-        self._write()
+        for _ in range(2):  # the second time if the file was found damaged
+            self._changed.update(self._renewed)
+            self._renewed.clear()
+            self._write()
 
     def changed(self, local_label: Label) -> None:
         """Has a context written soon."""
@@ -72,7 +78,7 @@ class KeptContexts:
     def renewed(self, local_label: Label) -> None:
         """Has a context written before long."""
         self._renewed[local_label] = None
-        if self._renewal is None:
+        if self._renewal is None and not self._is_closed:
             self._renewal = asyncio.get_running_loop().call_later(
                 self._renewed_s, self._write_renewed
             )
@@ -80,6 +86,10 @@ class KeptContexts:
     def keep(self, local_labels: Iterable[Label]) -> None:
         """Writes these contexts."""
         self._store.keep((label, self._memory_of(label)) for label in local_labels)
+        if self._store.replaced != self._replaced:
+            self._replaced = self._store.replaced
+            for label in self._every():
+                self.renewed(label)
 
     def _write(self) -> None:
         changed, self._changed = self._changed, set()

@@ -72,12 +72,16 @@ class ContextStore(DatabaseFile):
     Args:
         directory: the state directory, which exists.
 
+    Attributes:
+        replaced: how often a damaged file was replaced: what was in it is to be written again.
+
     Raises:
         PlatformError: the file has another owner, or others can write it.
     """
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory / FILE_NAME)
+        self.replaced = 0
         self._owed: dict[Label, ContextRecord | None] = {}
         self._begin()
 
@@ -191,6 +195,7 @@ class ContextStore(DatabaseFile):
         names = ", ".join(path.name for path in moved if path is not None)
         line = f"{self.path} is damaged ({error}) and moved to {names}; "
         self._trouble.replaces(f"{line}contexts of an earlier daemon are forgotten")
+        self.replaced += 1
         self._begin()
 
 
