@@ -130,6 +130,22 @@ def test_an_address_in_use_keeps_the_row_of_an_uplink_that_is_gone() -> None:
     assert rows.update([], ()) == ({2: NO_UPLINK, 1: NO_UPLINK}, {ONE, TWO})
 
 
+def test_an_address_of_an_earlier_daemon_that_is_gone_belongs_to_our_device() -> None:
+    rows = Rows()
+    rows.update([device("up2", 4, TWO)], (), addresses={TWO, LINK})
+    rows.take({ONE, TWO, LINK})
+    assert {one: rows.home(one) for one in (ONE, TWO, LINK)} == {ONE: OWN_ROW, TWO: 1, LINK: NO_ROW}
+    _, moved = rows.update([device("up2", 4, TWO)], {ONE}, addresses={TWO})
+    assert (rows.home(ONE), moved) == (OWN_ROW, set())
+    _, moved = rows.update([device("up1", 3, ONE)], {ONE}, addresses={ONE})
+    assert (rows.home(ONE), moved) == (1, {ONE, TWO})
+    rows = Rows()
+    rows.update([], {ONE}, addresses=())
+    assert rows.home(ONE) == OWN_ROW
+    rows.update([], {ONE}, addresses={ONE})
+    assert rows.home(ONE) == NO_ROW, "on a device that is no uplink"
+
+
 def test_an_uplink_without_addresses_has_no_row() -> None:
     rows = Rows()
     assert rows.update([device("up1", 3, LINK)], ()) == ({}, set())

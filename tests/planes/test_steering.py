@@ -8,11 +8,11 @@ from noid.config import PlaneSection
 from noid.host.links import FAR_AWAY
 from noid.host.lookup import Packet, routes_taken
 from noid.host.netlink import HostNetwork
-from noid.host.routes import Difference, PeerRoute, mtu_in
+from noid.host.routes import DeletedRoute, Difference, PeerRoute, mtu_in
 from noid.locators import Locator, parse_locator
 from noid.planes.bpf.limits import LIMITS
 from noid.planes.steering import BY_OURS, BY_UPLINK, GATEWAY, Steering
-from noid.planes.uplink import ETHERNET, NO_UPLINK, SENDS, Uplink
+from noid.planes.uplink import ETHERNET, NO_UPLINK, OWN_ROW, SENDS, Uplink
 from tests.namespaces import in_network_namespace, ip
 
 A1, A2, B1, B2 = map(
@@ -111,6 +111,27 @@ def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
         (by_uplink,) = steering.network.routes(SECTION.table)
         assert by_uplink.metric == BY_UPLINK
         assert steering.network.neighbour_devices(GATEWAY) == {up1.ifindex}
+
+    assert on_a_host(scenario) == []
+
+
+def test_an_aid_whose_uplink_is_not_known_takes_the_place_of_another_source() -> None:
+    """The daemon has started while the uplink was down."""
+
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.choose({B1: (ROW, A1)})
+        ip("addr add 2001:db8:2::a/128 dev own nodad")
+        steering.add_peers(OWN_ROW, [B1], A2)
+        steering.choose({B1: (OWN_ROW, A2)})
+        assert steering.network.routes(SECTION.table) == set(), "the kernel selects until then"
+        assert steering.keep_source(A2, kept=True) == OWN_ROW
+        assert steering.go_on(OWN_ROW)
+        from_aid = PeerRoute(B1, SECTION.table, steering.own, BY_OURS, source=A2)
+        assert steering.network.routes(SECTION.table) == {from_aid}
+        steering.choose({B1: (ROW, A1)})
+        (by_uplink,) = steering.network.routes(SECTION.table)
+        assert by_uplink.source == A1
 
     assert on_a_host(scenario) == []
 
@@ -287,6 +308,13 @@ def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:
         network.add_routes([strange])
         assert steering.correct(TABLE + 5, differing(steering, TABLE + 5)) == []
         assert network.routes(TABLE + 5) == set()
+        left = PeerRoute(B2, TABLE, steering.own, BY_OURS)
+        network.add_routes([left])
+        assert steering.correct(TABLE, differing(steering, TABLE)) == []
+        steering.add_peers(ROW, [B2], A1)
+        deleted = [DeletedRoute(TABLE, B2, BY_OURS)]
+        assert steering.restore(deleted) == [], "the message about what was too much comes late"
+        assert steering.restore(deleted) == [f"table {TABLE}"]
 
     assert on_a_host(scenario) == []
 

@@ -110,6 +110,7 @@ class Rows:
         self.away: frozenset[Locator] = frozenset()
         self.without: set[str] = set()
         self._known_without: set[str] = set()
+        self._present: frozenset[Locator] | None = None
         self._names: dict[str, int] = {}
 
     def update(
@@ -117,6 +118,7 @@ class Rows:
         devices: Iterable[Device],
         in_use: Collection[Locator],
         leaving: Mapping[Locator, int] = NONE_LEAVE_ELSEWHERE,
+        addresses: Collection[Locator] | None = None,
     ) -> tuple[dict[int, Uplink], set[Locator]]:
         """Updates the rows.
 
@@ -125,17 +127,24 @@ class Rows:
             in_use: addresses whose row is remembered though no uplink has them.
             leaving: indexes of the devices that packets from some addresses leave by, other than
                 those that have the addresses: the host has no routes by source.
+            addresses: every address of this host; None: not known.
 
         Returns:
             The rows that have changed, and the addresses whose row is another now.
         """
         present = {device.name: device for device in devices if any(map(_counts, device.addresses))}
         before = self.of
-        of = {address: row for address, row in before.items() if address in in_use}
+        self._present = None if addresses is None else frozenset(filter(_counts, addresses))
+        of = {
+            address: row
+            for address, row in before.items()
+            if address in in_use and (row != OWN_ROW or self._is_gone(address))
+        }
         self._forget(set(present), set(of.values()))
         for device in present.values():
             row = self._row(device.name)
             of |= dict.fromkeys(filter(_counts, device.addresses), row)
+        of |= {one: OWN_ROW for one in in_use if one not in of and self._is_gone(one)}
         by_index = {device.index: self._row(device.name) for device in present.values()}
         self.away = frozenset(leaving.keys() & of.keys())
         of |= {address: by_index.get(leaving[address], NO_ROW) for address in self.away}
@@ -150,6 +159,18 @@ class Rows:
         changed = {row: one for row, one in rows.items() if self.uplinks.get(row) != one} | gone
         self.uplinks = rows
         return changed, {address for address in {*of, *before} if _moved(address, before, of)}
+
+    def take(self, in_use: Iterable[Locator]) -> None:
+        """Addresses of an earlier daemon are in use.
+
+        The uplinks of those that no device has any more are not known: they belong to the device of
+        ours that has them until then.
+        """
+        found = {one: OWN_ROW for one in in_use if one not in self.of and self._is_gone(one)}
+        self.of = self.of | found
+
+    def _is_gone(self, address: Locator) -> bool:
+        return _counts(address) and self._present is not None and address not in self._present
 
     def home(self, address: Locator) -> int:
         """The row of the uplink on which packets for an address are to appear; NO_ROW if any."""

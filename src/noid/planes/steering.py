@@ -211,10 +211,14 @@ class Steering:
         for aid in fresh:
             if aid not in self.new:  # a difference of the keys would go through all peers
                 self.led(aid, True)
+        before = set(self._routes_of_new({aid: self.new[aid] for aid in self.new.keys() & fresh}))
         self.new |= fresh
         for aid in self.narrow.keys() & fresh.keys():
             del self.narrow[aid]
-        self._add(list(self._routes_of_new(fresh)))
+        now = list(self._routes_of_new(fresh))
+        replaced = {(one.aid, one.metric) for one in now}
+        self._add(now)
+        self._remove([one for one in before if (one.aid, one.metric) not in replaced])
         return bool(fresh)
 
     def narrow_path(self, aid: Locator, mtu: int | None) -> None:
@@ -357,9 +361,9 @@ class Steering:
         """
         if table - self.section.table in self._waiting:
             return []
-        self._remove([one for one in found.extra if not self._is_wanted(one)])
         others = set(self.tables()) - {table}
         self._removed = {one for one in self._removed if one.table in others}
+        self._remove([one for one in found.extra if not self._is_wanted(one)])
         added = self._add([one for one in found.missing if self._is_wanted(one)])
         return [f"table {table}"] * added
 

@@ -289,7 +289,7 @@ class Watching:
         device = survey.ours.get(self.plane.keeping)
         there = frozenset() if device is None else device.addresses
         wanted = frozenset(self.in_use()).difference(self.own.addresses, self.former.taken)
-        for aid in wanted ^ there:
+        for aid in (wanted ^ there) | (wanted - self.kept):  # an earlier daemon may have kept it
             self.plane.keep_address(aid, kept=aid in wanted)
         lost = (wanted & self.kept) - there
         self.plane.has_restored("addresses", map(format_locator, lost))

@@ -11,7 +11,7 @@ from noid.counters import PlaneCounter
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.processes import read_records
-from tests.lab.conversations import tcp
+from tests.lab.conversations import Conversation, tcp
 from tests.lab.field.situations import (
     A_1,
     A_2,
@@ -25,6 +25,7 @@ from tests.lab.field.situations import (
 )
 
 RESTORED = PlaneCounter.OBJECTS_RESTORED.identifier
+ANY_PORT = 7791
 CHURN = """
 n=0
 while :; do
@@ -54,6 +55,31 @@ def test_a_daemon_restarted_while_an_uplink_is_down_takes_up_its_contexts(
         await_locators(lab, A_1, A_2)
         assert_outlives(lab, 1, conversation)
         assert_outlives(lab, 2, conversation)
+
+
+@pytest.mark.parametrize("fault", [Fault.ADMIN, Fault.ADDRESS])
+@pytest.mark.parametrize("is_lost_before", [True, False], ids=["before", "after"])
+def test_a_server_on_any_address_answers_from_its_aid_after_a_restart(
+    lab: Lab, fault: Fault, is_lost_before: bool
+) -> None:
+    """The address is gone when the daemon starts, whether it ended before that or after."""
+    lab.spawn("a", ["socat", f"UDP6-RECVFROM:{ANY_PORT},fork", "PIPE"])
+    listens = f"ss -6Hnlu sport = :{ANY_PORT}"
+    lab.wait_for("the server is there", lambda: bool(shell(lab, "a", listens)), PATIENCE_S)
+    client = ["socat", "-", f"UDP6:[{A_1}]:{ANY_PORT}"]
+    with Conversation(lab, "b", client) as datagrams:
+        datagrams.echoes_at_last()
+        if is_lost_before:
+            lab.cut(1, fault)
+            datagrams.echoes_at_last()
+        lab.kill_daemon("a")
+        if not is_lost_before:
+            lab.cut(1, fault)
+        lab.start_daemon("a")
+        datagrams.echoes_at_last()
+        lab.heal(1)
+        await_locators(lab, A_1, A_2)
+        datagrams.echoes_at_last()
 
 
 def test_a_connection_goes_on_soon_after_its_daemon_does(lab: Lab) -> None:

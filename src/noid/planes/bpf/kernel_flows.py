@@ -33,7 +33,7 @@ from noid.planes.paced import Paced
 from noid.planes.rows import NO_ROW, Rows
 from noid.planes.slow_path import PlaneDependencies, SlowPath
 from noid.planes.steering import Steering
-from noid.planes.uplink import NO_UPLINK, RECEIVES, SENDS, Uplink
+from noid.planes.uplink import NO_UPLINK, OWN_ROW, RECEIVES, SENDS, Uplink
 from noid.wire import icmpv6
 
 REFRESH_S = 0.1
@@ -97,6 +97,8 @@ class FlowTables(SlowPath):
         if previous is not None and previous.local_locator != flow.local_locator:
             left = self.rows.of.get(previous.local_locator, NO_ROW)
             self.left.add(left)
+            if self._home(flow) == OWN_ROW:  # packets from its AID reach the peer from now on
+                self.default_sources.look([flow.peer_aid])
             if flow.peer_aid in self.narrowed and self._mtu(left) < self._mtu(self._row(flow)):
                 self.widen(flow.peer_aid)
         if previous is not None and previous.local_label not in self.rewriter.by_label:
@@ -142,6 +144,7 @@ class FlowTables(SlowPath):
     ) -> None:
         """Installs many flows, and watches many AIDs; see ``DataPlane.take_up``."""
         labels, came, pairs, sent = [], [], [], []
+        self.rows.take({flow.local_aid for flow in flows})
         for flow, clock in zip(flows, clocks, strict=True):
             super().install(flow)
             self.uses.take(flow)
@@ -327,10 +330,10 @@ class FlowTables(SlowPath):
 
     def _add_routes(self, row: int) -> None:
         """Goes on adding the very many routes of an uplink that has gone or come back."""
-        if self.steering.go_on(row):
-            self._put_row(row, self.rows.uplinks.get(row, NO_UPLINK))
-        else:
+        if not self.steering.go_on(row):
             asyncio.get_running_loop().call_soon(self._add_routes, row)
+        elif row != OWN_ROW:
+            self._put_row(row, self.rows.uplinks.get(row, NO_UPLINK))
 
     def _put_row(self, row: int, uplink: Uplink) -> None:
         self.chosen.clear()  # others may be better now
@@ -384,7 +387,7 @@ class FlowTables(SlowPath):
         first, device = None, 0
         with self.counted(PlaneCounter.QUERIES_REFUSED):
             first, device = self.network.default_route(aid, mark=self.section.mark)
-        if device and device not in {uplink.ifindex for uplink in self.rows.uplinks.values()}:
+        if device and device not in (self.heard_on or ()):  # one without addresses is an uplink
             self.led_elsewhere.add(aid)
             return None
         self.led_elsewhere.discard(aid)
