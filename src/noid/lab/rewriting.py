@@ -172,7 +172,7 @@ def _rewrite(play: Play, fault: Fault) -> Rewritten:
 
 
 def _begins_by_first(play: Play, seen: Passing) -> bool:
-    """Whether nothing passes provider 2 meanwhile; a busy machine answers BFD or hosts too late."""
+    """Whether nothing passes provider 2 then; a busy machine answers BFD or hosts too late."""
     seen.forget()
     play.begin()
     return not (seen.of_contexts(outgoing=True) or seen.of_contexts(outgoing=False))
