@@ -52,7 +52,8 @@ X1 = parse_locator("2001:db8:3:c::c")
 STRANGER = KeyPair(b"the key of a stranger, 32 octets")
 DELAY_NS = 10_000_000
 DNS_DELAY_NS = 3_000_000
-START_NS = 1_000_000_000
+START_NS = 1_000_000_000_000_000
+"""Since the host has started: what has not happened yet is long ago."""
 
 
 @dataclass(eq=False)

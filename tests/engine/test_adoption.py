@@ -277,3 +277,18 @@ def test_what_the_next_daemon_is_told_of_lost_data_is_bounded() -> None:
     assert network.a.context.history_of(late.pair).lost_ns == network.now_ns
     talk(network, PEER_UNABLE_MAX + SECOND)
     assert network.a.context.flow().transmits, "no clock is that far ahead"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_the_next_daemon_is_told_until_when_data_goes_plainly_only_if_data_was_lost(
+    is_lost: bool,
+) -> None:
+    """If messages are dropped as well, the next daemon finds that out by itself."""
+    network = established()
+    talk(network, SECOND)
+    network.drops_m6, network.drops_data = not is_lost, EVERY
+    talk(network, 20 * SECOND)
+    assert network.a.context.path is Path.ASIDE
+    memory = memory_of(network.a)
+    assert memory.is_plain
+    assert (memory.plain_until_ns > network.now_ns) is is_lost

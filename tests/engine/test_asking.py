@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A pair that is suspected is asked, and left only if it is silent [D43]."""
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from noid.constants import (
     ASKS,
@@ -18,9 +21,11 @@ from noid.constants import (
 )
 from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, SendAgain, Switched
+from noid.engine.history import History, Pair
 from noid.engine.state import Path, Timer
 from noid.engine.switching import switch
 from noid.flows.events import LongUnproven, SourceMoved, UnansweredPacket
+from noid.locators import Locator
 from noid.wire.control import Code, Flag
 from tests.engine.network import (
     A1,
@@ -373,3 +378,38 @@ def test_a_pair_that_is_asked_only_for_a_proof_gets_three_requests_at_a_time() -
         counts += [now - before] if now > before else []
         before = now
     assert counts == [1] * ROUTINE_ASKS + [ROUTINE_ASKS] * (ASKS_AFTER_ALARM // ROUTINE_ASKS - 1)
+
+
+class Slow(Network):
+    """A network in which messages of a take longer over some pairs.
+
+    Attributes:
+        slow_ns: by how much, by pair.
+    """
+
+    slow_ns: Mapping[Pair, int] = MappingProxyType({})
+
+    def put(self, packet: bytes) -> None:
+        """A packet onto the wire, behind those that arrive before it."""
+        pair = Locator(packet[8:24]), Locator(packet[24:40])
+        self.wire.append((self.now_ns + self.delay_ns + self.slow_ns.get(pair, 0), packet))
+        self.wire = deque(sorted(self.wire, key=lambda one: one[0]))
+
+
+def test_a_pair_that_has_become_as_slow_as_the_others_is_kept() -> None:
+    """It gets as much time to answer as they take."""
+    network = Slow()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    context = network.a.context
+    asked_ns = context.expected.ask_wait_ns
+    others_ns = context.expected.verdict_wait_ns - MILLISECOND
+    others = dict.fromkeys([(A1, B2), (A2, B1), (A2, B2)], others_ns - ROUND_TRIP_NS)
+    longer_ns = History(round_trip_ns=others_ns).verdict_wait_ns - MILLISECOND
+    network.slow_ns = others | {(A1, B1): asked_ns + longer_ns - ROUND_TRIP_NS}
+    network.give(network.a, silence(network.a))
+    network.run(SECOND)
+    assert context.path is Path.STEADY
+    assert context.pair == (A1, B1)
+    assert not any(isinstance(one, Switched) for one in network.a.outputs)

@@ -13,6 +13,8 @@ from noid.constants import (
 )
 from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, ProbeStarted, Switched
+from noid.engine.history import Pair
+from noid.engine.selection import is_set_aside
 from noid.engine.state import State, Timer
 from noid.locators import Locator
 from noid.wire.control import Code
@@ -148,3 +150,18 @@ def test_a_host_tries_its_backup_last_when_it_has_no_context_yet() -> None:
     network.run(3 * SECOND)
     sources = [one[8:24] for one in network.trace if one[6] == ICMPV6 and one[41] == Code.INIT]
     assert list(dict.fromkeys(sources)) == [A1, a3]
+
+
+@pytest.mark.parametrize(
+    ("left", "mark", "is_backup"),
+    [((A2, B2), False, False), ((A2, B2), True, True), (None, False, True)],
+)
+def test_the_first_pair_that_was_left_is_returned_to_unless_it_is_a_backup(
+    left: Pair | None, mark: bool, is_backup: bool
+) -> None:
+    network = established()
+    backups = frozenset({A2}) if mark else frozenset()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1}), backup=backups))
+    context = network.a.context
+    context.left_pair = left
+    assert is_set_aside(context, (A1, B1), Cause.OWN_LOCATORS_BETTER) is is_backup

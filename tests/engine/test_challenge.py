@@ -235,3 +235,31 @@ def test_a_nonce_that_is_skipped_after_others_shows_nothing() -> None:
         assert context.trial is not None
     receive(network, network.a, of_b(Code.UA, network, nonces[0]), B1, A1)
     assert context.trial is None
+
+
+@pytest.mark.parametrize("later", [Code.UR, Code.KEEPALIVE])
+def test_of_a_former_peer_only_messages_newer_than_all_of_their_kind_count(later: Code) -> None:
+    """The nonces of requests and those of keepalives are two series."""
+    network = set_aside()
+    context = network.a.context
+    context.peer_update_nonce, context.peer_keepalive_nonce = Nonce(NEW), Nonce(NEW)
+    if later is Code.UR:
+        context.peer_keepalive_nonce = Nonce(NEW + 5)
+    else:
+        context.peer_update_nonce = Nonce(NEW + 5)
+    receive(network, network.a, of_b(later, network, NEW), B1, A1)
+    assert not asked(network)
+    receive(network, network.a, of_b(later, network, NEW + 1), B1, A1)
+    assert asked(network)
+
+
+def test_a_former_peer_that_is_back_is_sent_what_changed_while_another_was_the_peer() -> None:
+    network = replaced()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.a.context.update, network.a.context.untold = None, False  # the other one knows it
+    network.dead.clear()
+    receive(network, network.a, of_b(Code.UA, network, nonce_asked(network)), B1, A1)
+    assert is_back(network)
+    receive(network, network.a, of_b(Code.KEEPALIVE, network, NEW + 1), B1, A1)
+    network.run(SECOND)
+    assert network.b.context.peer_acceptable == {A1}

@@ -59,6 +59,7 @@ def test_the_rest_of_the_provisional_contexts_are_counted_when_one_is_proven() -
 def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     network = established()
     core = network.b.host.core
+    network.b.in_use = True
     core.set_timer(network.b.context, Timer.VERIFY_AGAIN, 0)
     network.run(1)
     assert network.b.context.renewal is not None

@@ -22,6 +22,7 @@ from noid.constants import (
 )
 from noid.engine.causes import Cause
 from noid.engine.context import Context
+from noid.engine.data_loss import lose
 from noid.engine.events import CheckData, DataHasCome, NoteHeard, SendControl, Switched
 from noid.engine.history import Pair
 from noid.engine.state import Path
@@ -404,3 +405,14 @@ def test_a_host_that_has_looked_for_itself_says_nothing_once_another_pair_is_in_
     assert network.a.context.pair == (A2, B2)
     outputs = network.give(network.a, DataHasCome(label, look.since_ns, look.by_peer))
     assert outputs == [], "b would take it for data that has come over its pair"
+
+
+def test_what_was_counted_before_a_loss_does_not_count_after_it() -> None:
+    network = established()
+    core, context = network.a.host.core, network.a.context
+    pair = context.pair
+    context.note(pair, context.history_of(pair)._replace(unheard=3, unseen=2, losses=1))
+    lose(core, context, b"")
+    history = context.history_of(pair)
+    assert (history.unheard, history.unseen, history.losses) == (0, 0, 2)
+    assert history.lost_ns == core.now_ns

@@ -13,9 +13,9 @@ from noid.constants import (
     SECOND,
     UNPROVEN_TIME,
 )
-from noid.engine.events import Switched
+from noid.engine.events import SendAgain, Switched
 from noid.engine.state import Path
-from noid.flows.events import SourceMoved
+from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, Flag
@@ -380,3 +380,27 @@ def test_data_moves_nothing_shortly_after_the_pair_in_use_was_found_to_work() ->
     assert context.pair == (A1, B1)
     rests_ns = context.flow().follow_ns - site.now_ns
     assert 0 < rests_ns - FOLLOW_INTERVAL < 4 * ROUND_TRIP_NS
+
+
+def test_what_a_search_holds_is_sent_again_where_the_peer_is_followed() -> None:
+    site = Site()
+    site.rewrite(B1, B2)
+    label, held = site.a.context.local_label, packet(A1, B1, b"unanswered")
+    site.give(site.a, UnansweredPacket(label, held, site.a.context.silence_ns))
+    site.a.outputs.clear()
+    site.moved(followed=True)
+    assert SendAgain(label, held) in site.a.outputs
+
+
+def test_a_host_that_hears_over_neither_pair_says_so_while_it_doubts() -> None:
+    site = Site()
+    site.dead = {
+        ends for one in (A1, A2) for other in (B1, B2) for ends in ((one, other), (other, one))
+    }
+    site.moved()
+    while path_of(site.a) is Path.FOLLOWING:
+        site.a.outputs.clear()
+        site.run(MILLISECOND)
+    flags = [one.flags for _, one in sent_by(site.a, Code.UR)]
+    assert flags
+    assert all(one & Flag.HEARS_NOTHING for one in flags)

@@ -2,6 +2,7 @@
 """Set-up where messages are lost or come from elsewhere [draft §4.4, §7.4; D7, D16]."""
 
 import dataclasses
+from collections import deque
 
 import pytest
 
@@ -37,8 +38,10 @@ from tests.engine.network import (
     Network,
     both_begin,
     packet,
+    receive,
     state_of,
 )
+from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_handshake import messages_on
 
 SYN = Piggyback(6, b"SYN")
@@ -257,3 +260,16 @@ def test_an_init_of_the_peer_repeats_ours_after_250_ms_at_the_earliest() -> None
         assert codes[0] is Code.CONF
         sent += Code.INIT in codes
     assert sent == 1
+
+
+def test_a_request_of_a_peer_that_has_finished_the_set_up_before_us_gets_no_uc() -> None:
+    network = both_begin(Network())
+    network.run(DELAY_NS)
+    network.wire = deque(one for one in network.wire if one[1][8:24] == A1)  # no CONF of b's
+    network.run(DELAY_NS)
+    assert network.b.context.is_settled
+    assert not network.a.context.is_known_to_peer
+    receive(network, network.a, network.b.request(1), B1, A1)
+    assert sent_by(network.a, Code.UC) == []
+    network.run(MINUTE)
+    assert network.a.context.is_settled

@@ -15,7 +15,7 @@ from noid.flows.events import OneWayDataSeen
 from noid.identifiers import Label, Nonce
 from noid.locators import Locator
 from noid.wire import ipv6
-from noid.wire.control import Code
+from noid.wire.control import NO_FLAGS, Code, Flag
 from tests.engine.network import (
     A1,
     A2,
@@ -152,3 +152,15 @@ def test_an_answer_about_data_by_a_pair_that_the_peer_does_not_use_is_no_sign_of
     heard = NoteHeard(network.a.context.local_label, unasked=False)
     assert (heard in network.a.outputs) == counts
     assert network.a.context.history_of((A1, B1)).passes_ns, "but data comes"
+
+
+@pytest.mark.parametrize("flags", [NO_FLAGS, Flag.DATA_ASKED])
+def test_a_keepalive_that_was_asked_for_is_told_from_others(flags: Flag) -> None:
+    """A peer that sends data itself owes none: one that was asked for says nothing of its data."""
+    network = established()
+    one_way(network)
+    ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
+    other = dataclasses.replace(message, nonce=Nonce(message.nonce + 1), flags=flags)
+    receive(network, network.a, signed(network.a, other), B1, A1)
+    heard = [one for one in network.a.outputs if isinstance(one, NoteHeard)]
+    assert heard[-1].unasked is (flags is NO_FLAGS)

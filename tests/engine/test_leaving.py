@@ -295,3 +295,19 @@ def test_a_pair_that_was_left_because_it_broke_is_not_returned_to() -> None:
     network.give(network.a, LocatorsChanged((A1, A2)))
     network.run(5 * MINUTE)
     assert network.a.context.local_locator == network.b.context.peer_locator == A2
+
+
+def test_another_mark_repeats_no_request_before_an_answer_is_due() -> None:
+    network = established()
+    network.kill_provider(2)
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
+    search = network.a.context.search
+    assert search is not None
+    asked = list(search.probes)
+    assert asked
+    network.run(2 * MILLISECOND)
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE, broken=ONE))
+    assert network.a.context.search is search
+    assert list(search.probes) == asked
+    network.run(SECOND)
+    assert len(search.probes) > len(asked)

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from noid.constants import MILLISECOND, SECOND
+from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.state import Path, State
@@ -15,7 +15,19 @@ from noid.shares.policy import ERRORS
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.slots import SLOT_ICMPV6
-from tests.engine.network import A1, A2, B1, CODEPOINTS, X1, Network, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    established,
+    packet,
+    receive,
+    state_of,
+)
 from tests.engine.test_reachability import silence
 
 
@@ -287,3 +299,16 @@ def test_the_ulp_hears_nothing_of_a_control_message_in_a_slot(payload_octets: in
     (in_slot,) = [one for one in sent if one[6] == CODEPOINTS.rewritable_first + SLOT_ICMPV6]
     quote = in_slot[:4] + payload_octets.to_bytes(2, "big") + in_slot[6:]
     assert told_to_ulp(network, quote, icmpv6.TIME_EXCEEDED) == []
+
+
+def test_an_aid_that_was_proven_stays_so_where_the_next_set_up_uses_another_locator() -> None:
+    network = established()
+    assert network.a.context.aid_proven
+    lose_context(network)
+    message = unknown_context(network, sent_data(network))
+    network.kill_provider(1)
+    receive(network, network.a, message, B2, A2)
+    assert state_of(network.a) is State.INIT_SENT
+    network.run(MINUTE)
+    assert state_of(network.a) is State.ESTABLISHED
+    assert network.a.context.aid_proven

@@ -21,6 +21,7 @@ from noid.engine.events import MeasurePairs, TimePassed
 from noid.engine.history import History
 from noid.engine.searching import search
 from noid.engine.state import Path
+from noid.engine.tolerance import learn
 from noid.flows.events import LongUnproven, UnansweredPacket
 from noid.wire import ipv6
 from tests.engine.network import (
@@ -213,3 +214,16 @@ def test_over_a_lossy_pair_three_usual_gaps_of_silence_are_suspicious() -> None:
         is_counted = context.history_of(PAIR).unheard_ns != before
         assert is_counted == (asks > 0), "nor is data counted as lost"
         network.run(2 * SECOND)
+
+
+def test_all_that_is_known_of_losses_is_halved_after_a_time() -> None:
+    network = established()
+    network.run(SECOND)
+    core, context = network.a.host.core, network.a.context
+    learn(core, context, alarms=6, misses=7)
+    network.run(TOLERANCE_TIME)
+    history = context.history_of(context.pair)
+    assert (history.alarms, history.misses) == (3, 3)
+    network.run(TOLERANCE_TIME)
+    history = context.history_of(context.pair)
+    assert (history.alarms, history.misses) == (1, 1)

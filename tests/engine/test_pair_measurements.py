@@ -87,6 +87,8 @@ def test_a_request_that_measures_does_not_end_silence_of_the_pair_in_use(
 ) -> None:
     """A peer that measures its pairs would hide that the pair in use is dead."""
     network = established()
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
     network.a.outputs.clear()
     pairs = ((source, A1),)
     network.give(network.b, MeasurePairs(network.b.context.local_label, pairs, here=here))

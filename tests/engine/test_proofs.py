@@ -31,7 +31,9 @@ def suspect(network: Network, station: Station) -> None:
 
 
 def quiet() -> Network:
+    """A network both of whose ends have proven themselves to each other, and are silent now."""
     network = established()
+    talk(network, 2 * UNPROVEN_TIME)
     network.run(2 * UNPROVEN_TIME)
     return network
 

@@ -13,8 +13,11 @@ from noid.engine.events import (
     Switched,
 )
 from noid.engine.state import State
+from noid.engine.update import request
 from noid.flows.events import SourceMoved, UnansweredPacket
+from noid.identifiers import Nonce
 from noid.wire import ipv6
+from noid.wire.control import Code, Flag
 from tests.engine.network import (
     A1,
     A2,
@@ -26,7 +29,9 @@ from tests.engine.network import (
     Station,
     established,
     packet,
+    receive,
 )
+from tests.engine.test_conformance_setup import sent_by
 
 
 def silence(station: Station) -> Input:
@@ -173,6 +178,7 @@ def test_a_locator_the_dns_does_not_know_is_accepted_but_never_used() -> None:
 
 def test_a_transient_dns_error_is_tried_again() -> None:
     network = Network()
+    network.a.in_use = network.b.in_use = True
     network.dns_works = False
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
@@ -210,3 +216,16 @@ def test_an_older_update_is_acknowledged_and_not_applied() -> None:
     network.put(older)
     network.run(SECOND)
     assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_a_request_from_a_locator_that_is_not_proven_is_answered_over_the_pair_in_use() -> None:
+    network = Network()
+    del network.reverse[B2]
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    octets = request(network.b.host.core, network.b.context, Nonce(1), flags=Flag.HEARS_NOTHING)
+    network.a.outputs.clear()
+    receive(network, network.a, octets, B2, A2)
+    answers = [(header.source, header.destination) for header, _ in sent_by(network.a, Code.UA)]
+    assert answers == [(A1, B1)]

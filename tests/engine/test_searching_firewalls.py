@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A search where a firewall drops M6 packets."""
 
+import pytest
+
 from noid.constants import (
     MILLISECOND,
     PEER_UNABLE_TIME,
@@ -10,10 +12,12 @@ from noid.constants import (
     SECOND,
     SUSPICION_TIME,
 )
+from noid.engine import data_loss, searching
 from noid.engine.causes import Cause
-from noid.engine.events import MeasurePairs, PeerUnable
+from noid.engine.events import MeasurePairs, PeerUnable, TimePassed
 from noid.engine.state import Path
 from noid.wire.control import Code, Flag
+from noid.wire.ipv6 import ICMPV6
 from tests.engine.network import A1, A2, B1, B2, Network, established, packet
 from tests.engine.test_asking import asked
 from tests.engine.test_conformance_setup import sent_by
@@ -136,3 +140,26 @@ def test_silence_at_one_host_costs_both_at_most_twenty_messages() -> None:
     network.run(SUSPICION_TIME)
     sent = [len(sent_by(one, code)) for one in network.stations for code in (Code.UR, Code.UA)]
     assert sum(sent) <= 20
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_peer_names_the_plain_request_only_if_no_other_has_come_unless_data_is_lost(
+    is_lost: bool,
+) -> None:
+    """It names the newest; if data is lost, the others come, and it shall name the plain one."""
+    network = established()
+    core, context = network.a.host.core, network.a.context
+    network.a.outputs.clear()
+    if is_lost:
+        data_loss.lose(core, context, b"")
+    else:
+        searching.go_on(core, context, 0)
+        network.run(1)
+    network.give(network.a, TimePassed())
+    nonces = [
+        (header.next_header == ICMPV6, one.nonce) for header, one in sent_by(network.a, Code.UR)
+    ]
+    (plain,) = [nonce for is_plain, nonce in nonces if is_plain]
+    others = [nonce for is_plain, nonce in nonces if not is_plain]
+    assert len(others) == 4
+    assert plain > max(others) if is_lost else plain < min(others)

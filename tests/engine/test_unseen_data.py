@@ -123,3 +123,16 @@ def test_only_a_peer_that_checks_for_data_can_lose_it() -> None:
             on_long_unproven(core, LongUnproven(context.local_label))
             data_loss.proven(context, is_checked=is_checked)
         assert data_loss.is_unseen(core, context) is is_unseen
+
+
+@pytest.mark.parametrize(("misses", "unseen"), [(0, DATA_UNSEEN), (1, 2 * DATA_UNSEEN)])
+def test_where_requests_are_lost_twice_as_many_must_say_that_no_data_comes(
+    misses: int, unseen: int
+) -> None:
+    network = established()
+    core, context = network.a.host.core, network.a.context
+    history = context.history_of(context.pair)._replace(misses=misses)
+    context.note(context.pair, history._replace(unseen=unseen - 1))
+    assert not data_loss.is_unseen(core, context)
+    context.note(context.pair, history._replace(unseen=unseen))
+    assert data_loss.is_unseen(core, context)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """When the DNS is asked, and who gets what it answers [draft §7.13, D30, D31]."""
 
+import pytest
+
 from noid.constants import (
     CONTEXT_IDLE_TIME,
     MILLISECOND,
     MINUTE,
+    PREFIX_OCTETS,
     SECOND,
     VERIFY_AGAIN_MIN,
     VERIFY_USED_TIME,
@@ -12,6 +15,7 @@ from noid.constants import (
 from noid.dns.records import Kind, Question, reverse_name
 from noid.engine.events import AskDns, InstallFlow, LocatorsChanged
 from noid.engine.state import State, Timer
+from noid.shares.policy import INQUIRIES
 from tests.engine.network import (
     A1,
     A2,
@@ -138,6 +142,7 @@ def test_while_an_inquiry_has_not_succeeded_no_other_is_begun() -> None:
 
 def test_after_an_inquiry_that_succeeded_the_next_failure_is_a_first_one() -> None:
     network = Network()
+    network.b.in_use = True
     network.dns_works = False
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
@@ -165,3 +170,25 @@ def test_what_the_dns_lacks_is_told_once_the_set_up_is_over_and_not_before() -> 
     network.dead.clear()
     network.run(30 * SECOND)
     assert network.b.context.own_set == (B1,)
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+def test_while_one_region_causes_many_questions_only_what_cannot_wait_is_asked_for_it(
+    provisional: bool,
+) -> None:
+    """A provisional context ends if it is not proven soon; another one works without answers."""
+    network = Network()
+    for number in range(max(INQUIRIES.limit // 2, INQUIRIES.share)):
+        one = Question(Kind.NAMES, f"{number}.example", A1[:PREFIX_OCTETS])
+        network.b.host.core.questions[one] = {}
+    if provisional:
+        network.kill_provider(1)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    while not network.b.host.contexts:
+        network.run(DELAY_NS)
+    assert network.b.context.is_provisional is provisional
+    asked = any(isinstance(one, AskDns) for one in network.b.outputs)
+    assert asked is provisional
+    if not provisional:
+        assert network.b.host.core.is_timer_set(network.b.context, Timer.VERIFY_AGAIN)
