@@ -125,3 +125,16 @@ def test_any_octets_are_an_error_or_refused(octets: bytes) -> None:
         icmpv6.decode_error(octets, A1, B1)
     except WireError:
         return
+
+
+ON_LINK = ["fe80::1", "febf:ffff::1"]
+"""Link-local addresses."""
+ELSEWHERE = ["2001:db8::1", "fec0::1", "fe7f::1", "fd80::1", "fe:80::1", "::"]
+
+
+@pytest.mark.parametrize("one", [*ON_LINK, *ELSEWHERE])
+@pytest.mark.parametrize("other", [*ON_LINK, *ELSEWHERE, "ff02::1", "ff0e::1"])
+def test_what_has_a_link_local_end_or_is_multicast_stays_on_its_link(one: str, other: str) -> None:
+    packet = IPv6(src=one, dst=other).build()
+    stays = one in ON_LINK or other in ON_LINK or other.startswith("ff")
+    assert ipv6.stays_on_link(packet) is stays
