@@ -27,6 +27,8 @@ GONE = parse_locator("2001:db8:ff::1")
 """No address of this host: nothing can be sent from there."""
 FAR: Server = ("2001:db8:9::53", 53)
 """It is asked from every locator of the host."""
+NOWHERE: Server = ("fe80::53", 53)
+"""No link is named, so no socket is connected to it."""
 SITES = [bytes((0x20, 1, 0xD, 0xB8, 0, number)) for number in range(3)]
 CLIENTS = (None, 1, 2)
 TYPE_AAAA = 28
@@ -72,7 +74,7 @@ def test_a_client_whose_questions_are_over_is_as_a_new_one(pretend: Pretend, see
 
     def make() -> Upstream:
         return Upstream(
-            [server, FAR],
+            [server, FAR, NOWHERE],
             Codepoints(),
             lambda: (GONE,),
             0,
@@ -103,8 +105,8 @@ def test_a_client_whose_questions_are_over_is_as_a_new_one(pretend: Pretend, see
             if chance.random() < 0.1:
                 chance.choice(waiting).cancel()
             if chance.random() < 0.1:
-                servers = [server, FAR, NOBODY]
-                upstream.resolvers.use(chance.sample(servers, chance.randint(1, 3)))
+                servers = [server, FAR, NOBODY, NOWHERE]
+                upstream.resolvers.use(chance.sample(servers, chance.randint(1, 4)))
             await asyncio.sleep(chance.choice((0, 0, 0, 0.02)))
         await asyncio.wait(waiting)
         timers = (upstream.program_turns, upstream.own_turns, upstream.peer_turns)

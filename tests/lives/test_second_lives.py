@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 
+from noid.constants import MTU_MIN
 from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
@@ -26,6 +27,7 @@ from noid.planes.rows import CUTS_TCP
 from noid.planes.rules import ours_among
 from noid.planes.tun import TunPlane
 from noid.planes.uplink import NO_UPLINK
+from noid.wire import icmpv6, ipv6
 from tests.contents import attributes
 from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import AID, OTHER, make_plane, make_uplinks, set_features
@@ -37,11 +39,11 @@ CONTEXTS = 16
 LABELS = range(1, 9)
 OWN = (AID, OTHER)
 PEERS = [parse_locator(f"2001:db8:3::{number:x}") for number in range(1, 25)]
-OF_PEERS = "2001:db8:3::/64"
+OF_PEERS, REFUSED = "2001:db8:3::/64", "2001:db8:3::1/128"
 KEPT = parse_locator("2001:db8:7::7")
 GLOB = ("up*",)
 OF_TABLES = frozenset({"outbound", "inbound", "far", "watched", "activities"})
-COUNTED = frozenset({"counts", "unknown"})
+COUNTED = frozenset({"counts", "unknown", "control", "named"})
 NOT_STATE = frozenset({"network", "section", "refused", "own", "uplinks", "rules"})
 
 
@@ -142,6 +144,21 @@ class Life:
         ip(f"route {verb} {OF_PEERS} dev vpn")
         self.plane.routes_changed([Prefix(PEERS[0], 64)])
 
+    def refuse(self) -> None:
+        """The operator refuses packets to a peer, or does not any more."""
+        verb = "replace blackhole" if self.chance.random() < 0.5 else "flush exact"
+        ip(f"route {verb} {REFUSED}")
+        self.plane.routes_changed([Prefix(PEERS[0], 64)])
+
+    def narrow(self) -> None:
+        """A router says that the path to a peer carries less."""
+        aid = self.chance.choice(PEERS)
+        quote = ipv6.Header(source=AID, destination=aid, next_header=ipv6.UDP, payload_octets=8)
+        error = icmpv6.ErrorMessage(
+            type=icmpv6.PACKET_TOO_BIG, code=0, value=MTU_MIN + 20, quote=quote.encode() + bytes(8)
+        )
+        self.plane.deliver(error.encode_packet(aid, AID))
+
     def change_locators(self) -> None:
         """Some addresses are to be left, or not."""
         self.plane.locators_changed()
@@ -185,7 +202,7 @@ class Life:
         """What may happen to any plane."""
         return [
             self.install, self.install, self.install, self.remove, self.watch, self.keep_address,
-            self.see, self.lead_elsewhere, self.change_locators,
+            self.see, self.lead_elsewhere, self.change_locators, self.refuse, self.narrow,
         ]  # fmt: skip
 
     async def go(self, step: Callable[[], None]) -> None:
@@ -204,11 +221,13 @@ class Life:
         self.regain_uplink()
         self.take_early(False)
         ip(f"route flush {OF_PEERS} dev vpn")
+        ip(f"route flush exact {REFUSED}")
         self.plane.routes_changed([Prefix(PEERS[0], 64)])
         self.see()
         await asyncio.sleep(0.12)  # what is put off for a moment is done
         for table in self.plane.tables_of_routes():
             found = self.network.difference(table, self.plane.wanted_routes(table))
+            assert not found.extra
             self.plane.correct_table(table, found)
 
     def routes(self) -> set[tuple[Locator, int, str, int]]:
