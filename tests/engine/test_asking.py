@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+import pytest
+
 from noid.constants import (
     ASKS,
     ASKS_AFTER_ALARM,
@@ -22,6 +24,7 @@ from noid.constants import (
 from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, SendAgain, Switched
 from noid.engine.history import History, Pair
+from noid.engine.searching import search
 from noid.engine.state import Path, Timer
 from noid.engine.switching import switch
 from noid.flows.events import LongUnproven, SourceMoved, UnansweredPacket
@@ -413,3 +416,28 @@ def test_a_pair_that_has_become_as_slow_as_the_others_is_kept() -> None:
     assert context.path is Path.STEADY
     assert context.pair == (A1, B1)
     assert not any(isinstance(one, Switched) for one in network.a.outputs)
+
+
+@pytest.mark.parametrize(("used_ms", "path"), [(400, Path.STEADY), (600, Path.ASKING)])
+def test_silence_that_is_for_the_most_part_older_than_the_pair_says_nothing_of_it(
+    used_ms: int, path: Path
+) -> None:
+    network = established()
+    network.run(SECOND)
+    context = network.a.context
+    used_ns = network.now_ns - used_ms * MILLISECOND
+    context.note(context.pair, context.history_of(context.pair)._replace(used_ns=used_ns))
+    network.give(network.a, UnansweredPacket(context.local_label, packet(A1, B1), SECOND))
+    assert path_of(network.a) is path
+
+
+@pytest.mark.parametrize(("told", "path"), [(True, Path.ASKING), (False, Path.STEADY)])
+def test_false_alarms_delay_no_search_that_the_peer_needs(told: bool, path: Path) -> None:
+    network = established()
+    network.run(SECOND)
+    core, context = network.a.host.core, network.a.context
+    context.note(context.pair, context.history_of(context.pair)._replace(alarms=1))
+    context.searched_ns = network.now_ns - SEARCH_INTERVAL_MIN
+    core.now_ns = network.now_ns
+    search(core, context, Cause.PEER_HEARS_NOTHING, told_by_peer=told)
+    assert path_of(network.a) is path

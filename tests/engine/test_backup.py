@@ -20,7 +20,17 @@ from noid.locators import Locator
 from noid.wire.control import Code
 from noid.wire.ipv6 import ICMPV6
 from noid.wire.options import LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, Network, established, packet, state_of
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    Network,
+    established,
+    packet,
+    receive,
+    state_of,
+)
 from tests.engine.test_reachability import reports, silence
 
 ROUND_TRIP = 25 * MILLISECOND
@@ -165,3 +175,26 @@ def test_the_first_pair_that_was_left_is_returned_to_unless_it_is_a_backup(
     context = network.a.context
     context.left_pair = left
     assert is_set_aside(context, (A1, B1), Cause.OWN_LOCATORS_BETTER) is is_backup
+
+
+def test_a_request_over_a_better_pair_has_it_tried_for_as_long_as_it_is_tried_now_and_then() -> (
+    None
+):
+    network = kept_back(A2)
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(10 * SECOND)
+    context = network.b.context
+    assert context.pair == (B2, A2)
+    if context.search is not None:
+        network.run(SECOND)
+    assert context.search is None
+    message = network.a.request(network.a.context.update_nonce + 1)
+    network.b.outputs.clear()
+    receive(network, network.b, message, A1, B1)
+    (started,) = reports(network.b, ProbeStarted)
+    assert isinstance(started, ProbeStarted)
+    assert started.why is Cause.PEER_USES_BETTER_PAIR
+    search = network.b.context.search
+    assert search is not None
+    assert search.until_ns == network.now_ns + BETTER_PAIR_PATIENCE

@@ -22,14 +22,15 @@ from noid.constants import (
 )
 from noid.engine.causes import Cause
 from noid.engine.context import Context
-from noid.engine.data_loss import lose
+from noid.engine.data_loss import is_lost, lose
 from noid.engine.events import CheckData, DataHasCome, NoteHeard, SendControl, Switched
 from noid.engine.history import Pair
+from noid.engine.phases import Probe
 from noid.engine.state import Path
 from noid.engine.switching import switch
 from noid.engine.update import next_nonce, request
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, UnansweredPacket
-from noid.identifiers import Label
+from noid.identifiers import Label, Nonce
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, Flag, encode_packet
 from noid.wire.slots import m6_next_headers
@@ -416,3 +417,18 @@ def test_what_was_counted_before_a_loss_does_not_count_after_it() -> None:
     history = context.history_of(pair)
     assert (history.unheard, history.unseen, history.losses) == (0, 0, 2)
     assert history.lost_ns == core.now_ns
+
+
+@pytest.mark.parametrize(
+    ("pair", "sent_ns", "counts"),
+    [((A1, B1), 0, True), ((A1, B1), -1, False), ((A2, B2), 0, False)],
+)
+def test_unanswered_requests_over_the_pair_since_the_first_report_show_that_it_loses_them(
+    pair: Pair, sent_ns: int, counts: bool
+) -> None:
+    network = established()
+    core, context = network.a.host.core, network.a.context
+    context.late = {Nonce(1): Probe(pair, core.now_ns + sent_ns)}
+    report = UnansweredPacket(context.local_label, packet(A1, B1), SECOND)
+    assert not is_lost(core, context, report)
+    assert context.history_of(context.pair).loses_requests is counts
