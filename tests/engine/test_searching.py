@@ -19,7 +19,7 @@ from noid.constants import (
     SUSPICION_TIME,
     WANTED_TIME,
 )
-from noid.engine.events import LocatorsChanged
+from noid.engine.events import LocatorsChanged, SendAgain
 from noid.engine.history import Pair
 from noid.engine.phases import Search
 from noid.engine.state import Path, Timer
@@ -105,6 +105,19 @@ def test_data_uses_the_context_again_after_a_pair_answers() -> None:
     network.ulp_sends(network.b, packet(B1, A1, b"by the context"))
     network.run(20 * MILLISECOND)
     assert network.a.delivered[-1] == packet(B1, A1, b"by the context")
+
+
+def test_the_whole_outage_is_said_though_the_search_began_anew_in_its_end() -> None:
+    """The plane has TCP go on at once only after more than its first timer."""
+    network = searching()
+    network.run(6 * SECOND)
+    network.a.locators = (A1,)
+    network.give(network.a, LocatorsChanged((A1,)))
+    alone(network, (B1, A1), (A1, B1))
+    network.b.outputs.clear()
+    network.run(SECOND)
+    lost_ns = [one.silent_ns for one in network.b.outputs if isinstance(one, SendAgain)]
+    assert max(lost_ns) > 6 * SECOND
 
 
 def test_the_pair_in_use_is_probed_again_like_every_other() -> None:

@@ -13,7 +13,9 @@ from noid.host.socket_diag import Unacknowledged, unacknowledged_connections
 from noid.lab import nft
 from noid.locators import format_locator
 from noid.planes.bpf import stalled as module
+from noid.planes.bpf.plane import BpfPlane
 from noid.planes.bpf.stalled import OUTAGE_MIN
+from noid.wire import ipv6
 from tests.namespaces import ip
 from tests.planes.keeping import AID, PEER, Kept, flow_to_peer, keeping
 from tests.waiting import until
@@ -90,6 +92,31 @@ def test_every_connection_of_a_flow_sends_again_after_a_long_outage(pins: Path) 
             await until(lambda: max(map(doublings, some)) < EXPIRIES - 1)
             with connecting:
                 assert connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+    keeping(pins, scenario)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "silent_ns", "is_sent"),
+    [
+        (socket.IPPROTO_TCP, OUTAGE_MIN - 1, True),
+        (socket.IPPROTO_TCP, OUTAGE_MIN, False),
+        (socket.IPPROTO_UDP, OUTAGE_MIN, True),
+    ],
+)
+def test_a_segment_is_not_sent_again_before_the_timer_of_tcp_is_reverted(
+    pins: Path, protocol: int, silent_ns: int, is_sent: bool
+) -> None:
+    """To TCP its answer is a round trip of the whole outage, and its timer waits for a multiple."""
+
+    async def scenario(kept: Kept) -> None:
+        header = ipv6.Header(source=AID, destination=PEER, next_header=protocol, payload_octets=20)
+        packet = header.encode() + bytes(20)
+        assert isinstance(kept.plane, BpfPlane)
+        sent = kept.plane.stalled.add(flow_to_peer(), packet, silent_ns)
+        assert sent == (packet if is_sent else b"")
+        again = kept.plane.stalled.add(flow_to_peer(), packet, 0)
+        assert again == sent, "the first repetition comes before it is reverted, too"
 
     keeping(pins, scenario)
 

@@ -113,6 +113,7 @@ class Search:
         silent_ns: the silence that started it; 0 if the cause is another.
         told_by_peer: the peer hears nothing from us, so what we hear does not prove the pair.
         probes: unanswered probes by nonce, the oldest first.
+        lost_before_ns: how long it had lasted when it last began anew.
         asks: URs sent over the pair in use.
         ask_at_ns: when the next of these are sent, or the pair is judged.
         asked_ns: when the last burst of them was sent; 0 before.
@@ -156,6 +157,7 @@ class Search:
     silent_ns: int
     told_by_peer: bool
     probes: dict[Nonce, Probe] = field(default_factory=dict)
+    lost_before_ns: int = 0
     asks: int = 0
     ask_at_ns: int = NEVER
     asked_ns: int = 0
@@ -191,7 +193,9 @@ class Search:
 
     def lost_ns(self, now_ns: int) -> int:
         """How long packets have been lost; 0 if the pair is left although it carries data."""
-        return 0 if self.until_ns < NEVER else self.silent_ns + now_ns - self.started_ns
+        if self.until_ns < NEVER:
+            return 0
+        return self.lost_before_ns + self.silent_ns + now_ns - self.started_ns
 
 
 @dataclass(slots=True)

@@ -354,6 +354,7 @@ def resume(core: Core, context: Context) -> None:
     one.backoff, one.untried, one.cycle_ns, one.ask_at_ns = 0, [], 0, NEVER
     one.loses_all = one.names_newest = False
     one.empties = 0
+    one.lost_before_ns += core.now_ns - one.started_ns
     one.started_ns = one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
     arm(core, context, one)

@@ -404,8 +404,7 @@ class BpfPlane(FlowTables):
         """Sends the last TCP segments of a flow again, or the packet if none is stored."""
         flow = self.rewriter.by_label.get(local_label)
         if flow is not None:
-            packet = self.segments.last(flow) or packet
-            self.stalled.add(flow, packet, silent_ns)
+            packet = self.stalled.add(flow, self.segments.last(flow) or packet, silent_ns)
         if packet:
             super().send_again(local_label, packet)
 

@@ -21,8 +21,9 @@ from noid.wire.ipv6 import NEXT_HEADER_AT
 SCAN_INTERVAL_S = 0.05
 SCANNED_MAX = 64
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
-KEPT_TIME = 120 * SECOND
-"""How old a segment may be that is sent again: TCP itself gives up later."""
+KEPT_TIME = 2 * SECOND // 5
+"""How old a segment may be that is sent again. To TCP the time until its answer is a round trip:
+its timer then waits for a multiple, and it takes what it sent again for needless."""
 TCP = bytes((ipv6.TCP,))
 
 

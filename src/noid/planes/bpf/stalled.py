@@ -6,7 +6,8 @@ The kernel lists the connections that wait for an acknowledgement. The timer of 
 
 TCP doubles the time to the next retransmission with each one that is lost. The error "no route to
 destination" about the segment that is sent again next reverts one doubling (RFC 6069). A program
-tells the sequence number of that segment.
+tells the sequence number of that segment. A copy of an old segment must not come before: its answer
+is a round trip as long as the outage to TCP, whose timer then waits for a multiple of that.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ class Left(NamedTuple):
         flow: which carries it.
         at_ns: until when segments were lost, by the monotonic clock.
         is_long: whether they were for so long that timers have doubled.
-        repeated: the ports of a connection whose last segment is sent again anyway.
+        repeated: the ports of a connection whose last segment has been sent again.
     """
 
     flow: Flow
@@ -95,22 +96,27 @@ class StalledConnections:
         if self._task is not None:
             self._task.cancel()
 
-    def add(self, flow: Flow, packet: bytes, silent_ns: int) -> None:
+    def add(self, flow: Flow, packet: bytes, silent_ns: int) -> bytes:
         """A context goes on after an outage.
 
         Args:
             flow: which carries it.
-            packet: the one that is sent again now; may be empty.
+            packet: the one that is to be sent again; may be empty.
             silent_ns: how long packets were lost; 0 if that is not known.
+
+        Returns:
+            What is to be sent now: the packet, or nothing while it would come too early.
         """
         aids = layout.aids_key(flow)
         is_tcp = packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == bytes((ipv6.TCP,))
         ports = packet[ipv6.HEADER_OCTETS :][:PORTS_OCTETS] if is_tcp else b""
         before = self._left.get(aids)
         is_long = silent_ns >= OUTAGE_MIN or (before is not None and before.is_long)
-        self._left[aids] = Left(flow, time.monotonic_ns(), is_long, ports)
+        is_early = is_tcp and is_long
+        self._left[aids] = Left(flow, time.monotonic_ns(), is_long, b"" if is_early else ports)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._revive_all())
+        return b"" if is_early else packet
 
     async def _revive_all(self) -> None:
         took_s = 0.0
@@ -129,7 +135,7 @@ class StalledConnections:
             self._task = None
 
     def _go_on(self, one: Unacknowledged, left: Left) -> None:
-        if one.expiries and left.is_long:
+        if one.expiries > 1 or (one.expiries and left.is_long):
             self._revive(one)
         elif one.ports != left.repeated:
             packet = self._segments.of_connection(left.flow, one.ports, left.at_ns)
