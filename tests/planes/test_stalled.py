@@ -13,7 +13,6 @@ from noid.host.socket_diag import Unacknowledged, unacknowledged_connections
 from noid.lab import nft
 from noid.locators import format_locator
 from noid.planes.bpf import stalled as module
-from noid.planes.bpf.plane import BpfPlane
 from noid.planes.bpf.stalled import OUTAGE_MIN
 from noid.wire import ipv6
 from tests.namespaces import ip
@@ -112,10 +111,9 @@ def test_a_segment_is_not_sent_again_before_the_timer_of_tcp_is_reverted(
     async def scenario(kept: Kept) -> None:
         header = ipv6.Header(source=AID, destination=PEER, next_header=protocol, payload_octets=20)
         packet = header.encode() + bytes(20)
-        assert isinstance(kept.plane, BpfPlane)
-        sent = kept.plane.stalled.add(flow_to_peer(), packet, silent_ns)
+        sent = kept.bpf.stalled.add(flow_to_peer(), packet, silent_ns)
         assert sent == (packet if is_sent else b"")
-        again = kept.plane.stalled.add(flow_to_peer(), packet, 0)
+        again = kept.bpf.stalled.add(flow_to_peer(), packet, 0)
         assert again == sent, "the first repetition comes before it is reverted, too"
 
     keeping(pins, scenario)
