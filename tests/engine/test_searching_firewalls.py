@@ -14,7 +14,7 @@ from noid.constants import (
 )
 from noid.engine import data_loss, searching
 from noid.engine.causes import Cause
-from noid.engine.events import MeasurePairs, PeerUnable, TimePassed
+from noid.engine.events import MeasurePairs, PeerUnable, SendAgain, TimePassed
 from noid.engine.state import Path
 from noid.wire.control import Code, Flag
 from noid.wire.ipv6 import ICMPV6
@@ -53,6 +53,18 @@ def test_a_message_in_the_form_of_data_ends_the_time_aside() -> None:
     network.give(network.a, MeasurePairs(network.a.context.local_label, ((A1, B1),)))
     keep_sending(network, SECOND)
     assert network.b.context.search is None
+
+
+def test_the_time_in_which_plain_packets_passed_is_no_outage() -> None:
+    """The plane would tell TCP connections of it."""
+    network = firewalled()
+    keep_sending(network, 10 * SECOND)
+    network.drops_m6 = False
+    network.b.outputs.clear()
+    network.give(network.a, MeasurePairs(network.a.context.local_label, ((A1, B1),)))
+    keep_sending(network, SECOND)
+    assert network.b.context.search is None
+    assert [one.silent_ns for one in network.b.outputs if isinstance(one, SendAgain)][:1] == [0]
 
 
 def test_while_plain_packets_pass_no_pair_is_probed_for_a_while() -> None:

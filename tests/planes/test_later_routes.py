@@ -17,6 +17,7 @@ from noid.identifiers import Label
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.inquiries import AT_ONCE, Inquiries
 from tests.namespaces import ip
+from tests.planes import keeping as keeping_module
 from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, Kept, flow_to_peer, keeping, routes
 from tests.waiting import until
 
@@ -28,6 +29,24 @@ def device_to_peer() -> str:
     command = ["ip", "-6", "route", "get", format_locator(PEER)]
     words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return words[words.index("dev") + 1]
+
+
+def test_a_new_connection_takes_a_device_without_addresses_of_its_own(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a bridge to virtual machines that have a prefix of their own."""
+    monkeypatch.setattr(keeping_module, "UPLINKS", ["*"])
+
+    async def scenario(kept: Kept) -> None:
+        ip("-6 route add default dev up1")
+        ip("link add machines type veth peer name machine")
+        ip("link set machine up")
+        ip("link set machines up")
+        await until(lambda: socket.if_nametoindex("machines") in (kept.bpf.heard_on or ()))
+        ip("-6 route add 2001:db8:3::/64 dev machines")
+        await until(lambda: device_to_peer() == "machines")
+
+    keeping(pins, scenario)
 
 
 @pytest.mark.parametrize("kind", ["bpf", "tun"])

@@ -161,7 +161,10 @@ def test_a_rule_before_ours_leads_no_packet_past_them_to_its_own_uplink(by_sourc
     by_prefix = Rule(first - 1, table=101, source=Locator(network), source_bits=64)
     assert added(by_prefix) == {own, *leading(first - 2, A1)}
     by_mark = Rule(first - 1, table=101, mark=0x100, mask=0xFF00)
-    assert added(by_mark) == {own, *leading(first - 2, A1)}
+    marked = {
+        one._replace(mark=0x100, mask=0xFF00, is_unmarked=False) for one in leading(first - 2, A1)
+    }
+    assert added(by_mark) == {own, *marked}
     both = by_prefix._replace(priority=first - 4), Rule(first - 1, table=102, source=A2)
     assert added(*both) == {
         own._replace(priority=first - 6, target=first - 4),
@@ -180,6 +183,17 @@ def test_a_rule_before_ours_leads_no_packet_past_them_to_its_own_uplink(by_sourc
         Rule(first - 1, table=101),
     ):
         assert added(one) == set(), one
+    far, second = by_prefix._replace(priority=first - 3), Rule(first - 1, table=102, source=A2)
+    for vpn in (TUNNEL, Rule(0, table=51820, destination=B1), Rule(0, PROHIBIT, uids=(1, 1))):
+        for priority, others, expected in (
+            (first - 2, (by_prefix,), set()),
+            (first - 4, (far,), set()),
+            (first - 2, (far,), leading(first - 4, A1)),
+            (first - 2, (far, second), leading(first - 4, A1)),
+        ):
+            found = added(vpn._replace(priority=priority), *others)
+            led = {one for one in found if one.is_local and one.priority < first}
+            assert led == expected, "the rule of the operator comes first"
     if by_source:
         assert added(by_prefix, known={A2: 102}) == {own, *leading(first - 2, A1)}, "it was removed"
 

@@ -192,8 +192,8 @@ class Search:
     followed: Pair | None = None
 
     def lost_ns(self, now_ns: int) -> int:
-        """How long packets have been lost; 0 if the pair is left although it carries data."""
-        if self.until_ns < NEVER:
+        """How long packets have been lost; 0 if the pair carries data, or plain packets passed."""
+        if self.until_ns < NEVER or self.asides or self.loses_all:
             return 0
         return self.lost_before_ns + self.silent_ns + now_ns - self.started_ns
 

@@ -114,7 +114,8 @@ def answers_until_ns(context: Context, one: Search) -> int:
     is that of answers over the other.
     """
     is_measured = one.usual == context.pair or not is_way_alive(context, one)
-    return 0 if is_measured else one.asked_ns + SILENCE_UNMEASURED
+    wait_ns = min(2 * context.expected.verdict_wait_ns, SILENCE_UNMEASURED)
+    return 0 if is_measured else one.asked_ns + wait_ns
 
 
 def probe_plainly(

@@ -6,7 +6,8 @@ while noid runs, that is before the rules of noid. If it leads packets from a lo
 by which they leave anyway, they would depend on the neighbours of that uplink again [D50]:
 
     R-2    from all fwmark MARK goto R       noid's own packets
-    R-1    from LOCATOR lookup TABLE+ROW     as P+1, or P+3 of a plane in user space
+    R-1    from LOCATOR lookup TABLE+ROW     as P+1, or P+3 of a plane in user space, for packets
+                                             with the mark of the rule, if it has one
 
 R is the first of these rules.
 """
@@ -36,22 +37,33 @@ def lead_before(
         leading: for each locator, the rule of ours that leads its packets.
         tables: for each locator whose packets leave by its own uplink, the table by which they do.
     """
+    others = list(others)
     earlier = [
         one
         for one in others
         if ROOM < one.priority < section.rule_priority and _is_for_an_uplink(section, one)
     ]
+    last = section.rule_priority
+    first = min((one.priority for one in earlier), default=last)
+    # What comes behind a rule of another kind, such as one for a VPN, does not come before that.
+    between = (one.priority for one in others if one not in earlier)
+    end = min((one for one in between if one >= first - ROOM), default=last)
     led = {
-        locator: one.priority
-        for one in sorted(earlier, key=lambda rule: -rule.priority)
+        _copied(leading[locator], one, first - 1, locator)
+        for one in earlier
         for locator in leading
-        if _leads(one, locator, tables)
+        if one.priority < end and _leads(one, locator, tables)
     }
     if led:
-        first = min(led.values())
         yield Rule(first - 2, GOTO, target=first, mark=section.mark)
-        for locator in led:
-            yield leading[locator]._replace(priority=first - 1, source=locator)
+        yield from led
+
+
+def _copied(usual: Rule, rule: Rule, priority: int, locator: Locator) -> Rule:
+    """The rule of ours for the packets from a locator that a rule of the operator is for."""
+    is_unmarked = usual.is_unmarked and not rule.mark
+    usual = usual._replace(priority=priority, source=locator, is_unmarked=is_unmarked)
+    return usual._replace(mark=rule.mark, mask=rule.mask)
 
 
 def _is_for_an_uplink(section: PlaneSection, rule: Rule) -> bool:

@@ -59,15 +59,17 @@ class KeptContexts:
         self._is_closed = False
 
     def close(self) -> None:
-        """Writes what is left; a disk that takes nothing now is not tried again."""
+        """Writes what is left; a disk that takes nothing now is not tried again.
+
+        If the file is found to be damaged then, every context is written to the new one.
+        """
         self._is_closed = True
         for timer in (self._retry, self._renewal):
             if timer is not None:
                 timer.cancel()
-        for _ in range(2):  # the second time if the file was found damaged
-            self._changed.update(self._renewed)
-            self._renewed.clear()
-            self._write()
+        self._write_left()
+        if self._renewed:
+            self._write_left()
 
     def changed(self, local_label: Label) -> None:
         """Has a context written soon."""
@@ -90,6 +92,11 @@ class KeptContexts:
             self._replaced = self._store.replaced
             for label in self._every():
                 self.renewed(label)
+
+    def _write_left(self) -> None:
+        self._changed.update(self._renewed)
+        self._renewed.clear()
+        self._write()
 
     def _write(self) -> None:
         changed, self._changed = self._changed, set()

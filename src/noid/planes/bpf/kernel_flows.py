@@ -71,6 +71,7 @@ class FlowTables(SlowPath):
         self.chosen: dict[Locator, tuple[float, Sequence[Locator]]] = {}
         self.narrowed: dict[Locator, float] = {}
         self.is_led_elsewhere = False
+        self.default_device = 0
         self.led_elsewhere: set[Locator] = set()
         self.inquiries = Inquiries(self._look_up)
         self.choosing = Paced(self._choose)
@@ -387,7 +388,8 @@ class FlowTables(SlowPath):
         first, device = None, 0
         with self.counted(PlaneCounter.QUERIES_REFUSED):
             first, device = self.network.default_route(aid, mark=self.section.mark)
-        if device and device not in (self.heard_on or ()):  # one without addresses is an uplink
+        uplinks = {uplink.ifindex for uplink in self.rows.uplinks.values()}
+        if device and device not in uplinks | {self.default_device}:
             self.led_elsewhere.add(aid)
             return None
         self.led_elsewhere.discard(aid)
