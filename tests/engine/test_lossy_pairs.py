@@ -127,21 +127,25 @@ def test_it_is_if_the_peer_is_heard_by_the_other_pair_before_it_answers_by_this_
     assert (context.history_of(PAIR).alarms, context.history_of(PAIR).misses) == (1, 1 - told)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_peer_that_sends_by_another_pair_gets_twice_as_long(
-    told: bool,
+@pytest.mark.parametrize(("is_known", "told"), [(True, False), (True, True), (False, False)])
+def test_a_peer_that_is_known_to_send_by_another_pair_gets_twice_as_long(
+    is_known: bool, told: bool
 ) -> None:
-    """In doubt it answers over the pair in use, and how long that takes is not known."""
+    """In doubt it answers over the pair in use, and how long that takes is not known.
+
+    An answer over a pair that this host has measured does not say that the peer sends by it.
+    """
     network = established()
     network.run(SECOND)
     context = network.b.context
     network.dead = {PAIR, PAIR[::-1]}
+    context.peer_source = A2 if is_known else None
     suspect_elsewhere(network, told=told)
     begun_ns = network.now_ns
     while context.pair == PAIR:
         network.run(MILLISECOND)
     history = context.history_of(PAIR)
-    last_ns = history.verdict_wait_ns if told else 2 * history.verdict_wait_ns
+    last_ns = history.verdict_wait_ns * (2 if is_known and not told else 1)
     waited_ns = network.now_ns - begun_ns - history.ask_wait_ns
     assert last_ns <= waited_ns <= last_ns + MILLISECOND
     assert context.pair == (B2, A2)

@@ -110,10 +110,10 @@ def is_way_alive(context: Context, one: Search) -> bool:
 def answers_until_ns(context: Context, one: Search) -> int:
     """Until when the last requests over the pair in use may be answered; 0 if RTT tells that.
 
-    In doubt they are answered over that pair. Where the peer sends over another, which works, RTT
-    is that of answers over the other.
+    In doubt they are answered over that pair. Where the peer is known to send over another, which
+    works, RTT is that of answers over the other.
     """
-    is_measured = one.usual == context.pair or not is_way_alive(context, one)
+    is_measured = context.peer_source is None or not is_way_alive(context, one)
     wait_ns = min(2 * context.expected.verdict_wait_ns, SILENCE_UNMEASURED)
     return 0 if is_measured else one.asked_ns + wait_ns
 
