@@ -118,6 +118,7 @@ def test_it_is_if_the_peer_is_heard_by_the_other_pair_before_it_answers_by_this_
     network = established()
     network.run(SECOND)
     context = network.b.context
+    context.peer_source = A2
     suspect_elsewhere(network, told=told)
     network.wire.clear()
     network.run(MILLISECOND)

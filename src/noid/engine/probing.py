@@ -99,12 +99,14 @@ def usual_pair(context: Context) -> Pair:
 def is_way_alive(context: Context, one: Search) -> bool:
     """Whether the way back of the peer was not why a first request was not answered in time.
 
-    It was not if that is the pair in use; or if it has passed a message since the suspicion, and
-    the peer hears this host.
+    It was not if that is the pair in use; or if the peer is known to send from elsewhere, hears
+    this host, and has been heard over that pair since the suspicion.
     """
     if one.usual is None or one.usual == context.pair:
         return one.usual is not None
-    return context.history_of(one.usual).message_ns > one.started_ns and not one.told_by_peer
+    if context.peer_source is None or one.told_by_peer:
+        return False  # what came over the other may have been answers to measurements
+    return context.history_of(one.usual).message_ns > one.started_ns
 
 
 def answers_until_ns(context: Context, one: Search) -> int:
@@ -113,7 +115,7 @@ def answers_until_ns(context: Context, one: Search) -> int:
     In doubt they are answered over that pair. Where the peer is known to send over another, which
     works, RTT is that of answers over the other.
     """
-    is_measured = context.peer_source is None or not is_way_alive(context, one)
+    is_measured = one.usual == context.pair or not is_way_alive(context, one)
     wait_ns = min(2 * context.expected.verdict_wait_ns, SILENCE_UNMEASURED)
     return 0 if is_measured else one.asked_ns + wait_ns
 
