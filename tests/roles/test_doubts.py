@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from noid.constants import SECOND
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -68,7 +67,7 @@ def with_others(context: Context, host: Host, count: int) -> None:
             remote=(peer,),
             proven=(peer,),
         )
-        host.handle(ContextRestored(other), SECOND * 100)
+        host.handle(ContextRestored(other), host.core.now_ns)
 
 
 @pytest.mark.slow
