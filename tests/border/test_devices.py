@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Whatever a device was for a border, it has the programs of what it is now, and no others."""
+"""A device has the programs of its present role at a border, and none of its former roles."""
 
 import random
-import subprocess
-from collections.abc import Iterator
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Final
@@ -25,14 +23,6 @@ ROLES: Final = {"lan": (1, 0), "uplink": (1, 1), "none": (0, 0)}
 """How many programs are on each side."""
 SEEDS: Final = range(3)
 STEPS: Final = 12
-
-
-@pytest.fixture
-def pins(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "pins"
-    yield path
-    for _ in range(2):
-        subprocess.run(["umount", path], check=False, capture_output=True)
 
 
 def a_plane(network: HostNetwork, pins: Path, hook: str) -> BorderPlane:

@@ -37,7 +37,7 @@ def test_a_switch_names_the_prefixes_that_have_moved() -> None:
 
 
 def test_a_provider_that_comes_back_to_the_configuration_is_new() -> None:
-    """Whatever the record has by provider, it has of those that are configured alone."""
+    """The record has entries only for providers that are configured."""
     record = Record()
     record.see({"one": (False, "no carrier"), "two": (True, "")}, 1.0)
     record.liveness = {name: Liveness(0) for name in ("one", "two")}

@@ -307,9 +307,9 @@ class Uplinks:
     def _forget(self) -> None:
         """Makes room: removes those missing for longest; then indexes the others."""
         while len(self.by_name) > UPLINKS_MAX:
-            gone = [one for one in self.by_name.values() if not one.is_there]
-            last = list(self.by_name.values())[-1:]
-            del self.by_name[min(gone or last, key=lambda one: one.since_s).name]
+            gone = (one for one in self.by_name.values() if not one.is_there)
+            first = min(gone, key=lambda one: one.since_s, default=None)
+            del self.by_name[first.name if first else next(reversed(self.by_name))]
         self._by_locator = {one: u for u in self.by_name.values() for one in u.locators}
 
     # --- what peers say -----------------------------------------------------------------------

@@ -64,7 +64,7 @@ def rules_of(
         tables: for each locator whose packets leave by its own uplink, the table by which they do.
         uplinks: the names of the devices by which programs of ours redirect packets.
     """
-    others = [one for one in others if not _is_placed_by_others(section, one)]
+    others = [one for one in others if not _depends_on_others(section, one)]
     first, table = section.rule_priority, section.table
     last = first + RULES - 1
     halves = ANY_SOURCE if by_source else ()
@@ -121,14 +121,14 @@ def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
         rule
         for rule in rules
         if rule in fixed
-        or _is_placed_by_others(section, rule)
+        or _depends_on_others(section, rule)
         or (rule.priority == first + 1 and rule.table in tables)
         or (rule.priority == first + 2 and rule.target == last)
         or (rule.priority == last and rule.mark == section.mark)
     )
 
 
-def _is_placed_by_others(section: PlaneSection, rule: Rule) -> bool:
+def _depends_on_others(section: PlaneSection, rule: Rule) -> bool:
     """Whether a rule is one of ours whose priority depends on rules of others."""
     tables = range(section.table, section.table + UPLINKS_MAX)
     return leads_past(section, rule) or is_led_before(section, tables, rule)

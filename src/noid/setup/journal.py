@@ -30,11 +30,11 @@ from noid.setup.written import (
     before_of,
     contents,
     describe,
-    hand_on,
     is_edited,
     refused,
     replace,
     restore,
+    transfer_directories,
 )
 from noid.state import files
 
@@ -294,7 +294,7 @@ class Journal:
             with refused(Path(entry.path)):
                 restore(entry)
             files_left = (one for one in self.record.entries if isinstance(one, Written))
-            hand_on(entry, [one for one in files_left if one is not entry])
+            transfer_directories(entry, [one for one in files_left if one is not entry])
             for command in filter(None, (entry.load, entry.apply)):
                 with contextlib.suppress(Unsupported):  # the program was removed
                     _run_back(command)

@@ -110,13 +110,13 @@ def restore(entry: Written) -> None:
             Path(directory).rmdir()
 
 
-def hand_on(entry: Written, others: Iterable[Written]) -> None:
+def transfer_directories(entry: Written, others: Iterable[Written]) -> None:
     """Gives the directories that were made for a file, and that others need, to one of these."""
     for directory in entry.directories:
-        heirs = (one for one in others if Path(directory) in Path(one.path).parents)
-        heir = next(heirs, None)
-        if heir is not None:
-            heir.directories = sorted({*heir.directories, directory}, key=len)
+        users = (one for one in others if Path(directory) in Path(one.path).parents)
+        user = next(users, None)
+        if user is not None:
+            user.directories = sorted({*user.directories, directory}, key=len)
 
 
 def replace(path: Path, octets: bytes, entry: Written) -> None:

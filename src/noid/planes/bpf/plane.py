@@ -353,7 +353,7 @@ class BpfPlane(FlowTables):
         in_use = self.uses.addresses
         devices = [one for one in survey.devices if one.name not in self.refused]
         self.heard_on = {one.index for one in devices}
-        self.default_device = survey.default_device * (survey.default_device in self.heard_on)
+        self.default_device = survey.default_device if survey.default_device in self.heard_on else 0
         changed, moved = self.rows.update(devices, in_use, survey.leaving, survey.addresses)
         self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += len(self.rows.without)
         for row, uplink in changed.items():
