@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from noid.constants import SECOND
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -22,7 +23,7 @@ from noid.identifiers import Label
 from noid.locators import Locator
 from noid.roles.doubters import ASKS_APART_S, DOUBTERS_MAX
 from noid.roles.uplinks import PEERS_ASKED_MAX, SUSPECTS_MAX
-from tests.engine.network import A1, A2, B1, B2, X1, established
+from tests.engine.network import A1, A2, B1, B2, START_NS, X1, established
 from tests.roles.test_uplinks import (
     Peer,
     ended,
@@ -67,7 +68,7 @@ def with_others(context: Context, host: Host, count: int) -> None:
             remote=(peer,),
             proven=(peer,),
         )
-        host.handle(ContextRestored(other), host.core.now_ns)
+        host.handle(ContextRestored(other), START_NS + 100 * SECOND)
 
 
 @pytest.mark.slow
