@@ -58,6 +58,7 @@ def may_be_skipped(octets: bytes) -> bool:
         pytest.param(PAD1 * 6, id="padding of single octets"),
         pytest.param(pad(7) + EXPERIMENT + pad(5), id="7 octets of padding in a row"),
         pytest.param(PAD1 * 7 + EXPERIMENT + PAD1 * 5, id="7 single octets in a row"),
+        pytest.param(EXPERIMENT + pad(7) + EXPERIMENT + pad(3), id="7 octets, later"),
         pytest.param(option(ROUTER_ALERT, 4) + pad(2), id="router alert"),
         pytest.param(EXPERIMENT * 8 + pad(6), id="8 options"),
         pytest.param(pad(2) + option(IOAM, 4), id="aligned to 4 octets"),
@@ -74,6 +75,8 @@ def test_options_that_linux_takes_may_stand_before_m6(options: bytes) -> None:
         pytest.param(pad(6) + PAD1 * 2 + EXPERIMENT * 3, id="8 octets of padding in a row"),
         pytest.param(PAD1 * 8 + EXPERIMENT * 3, id="8 single octets in a row"),
         pytest.param(bytes((1, 4, 0, 0, 0, 1)), id="padding that is not 0"),
+        pytest.param(bytes((1, 4, 1, 0, 0, 0)), id="padding that does not begin with 0"),
+        pytest.param(EXPERIMENT + pad(8) + pad(4), id="8 octets of padding, later"),
         pytest.param(EXPERIMENT * 9 + pad(4), id="9 options"),
         pytest.param(option(JUMBO, 6), id="must be known"),
         pytest.param(option(0x40, 6), id="must be known or the packet is dropped"),
@@ -95,6 +98,16 @@ def test_the_packet_is_complete() -> None:
     assert may_be_skipped(whole + b"\0"), "what is behind the packet does not matter"
     assert not may_be_skipped(whole[:-1])
     assert not may_be_skipped(packet(pad(6), units=1)), "its options end behind it"
+
+
+def test_the_packet_may_end_with_its_options_and_be_of_any_length() -> None:
+    options = bytes((M6, 0)) + pad(6)
+    for behind in (0, 1, 255, 256, 0xFFFF - len(options)):
+        octets = len(options) + behind
+        header = packet(pad(6))[:4] + octets.to_bytes(2, "big") + packet(pad(6))[6:HEADER_OCTETS]
+        whole = header + options + bytes(behind)
+        assert may_be_skipped(whole)
+        assert not may_be_skipped(whole[:-1])
 
 
 @pytest.mark.parametrize("units", [0, 1])
