@@ -8,6 +8,7 @@ is imported is not changed.
 """
 
 import enum
+import gc
 import importlib
 import os
 import pickle
@@ -20,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Final, NamedTuple
 
 import coverage
@@ -183,12 +184,27 @@ def plant(mutant: Mutant) -> None:
     other.__file__ = module.__file__
     exec(compile(mutant.text, str(module.__file__), "exec"), vars(other))
     old, new = _function(module, mutant.function), _function(other, mutant.function)
+    _replace_inner(old.__code__, new.__code__)
     old.__code__ = new.__code__
     if all(isinstance(one, SIMPLE) for one in new.__defaults__ or ()):
         old.__defaults__ = new.__defaults__
     for key, value in (new.__kwdefaults__ or {}).items():
         if isinstance(value, SIMPLE) and old.__kwdefaults__ is not None:
             old.__kwdefaults__[key] = value
+
+
+def _replace_inner(old: CodeType, new: CodeType) -> None:
+    """Gives functions that one has made already, such as a codec, the code of a mutant, too."""
+    pairs = zip(_inner(old), _inner(new), strict=False)
+    changed = {one: other for one, other in pairs if one.co_freevars == other.co_freevars}
+    if changed:
+        for made in gc.get_objects():
+            if isinstance(made, FunctionType) and made.__code__ in changed:
+                made.__code__ = changed[made.__code__]
+
+
+def _inner(code: CodeType) -> list[CodeType]:
+    return [one for one in code.co_consts if isinstance(one, CodeType)]
 
 
 def _function(module: ModuleType, name: str) -> FunctionType:
