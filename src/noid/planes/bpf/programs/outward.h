@@ -160,19 +160,27 @@ static __always_inline struct scout *returned_scout(struct __sk_buff *packet, co
 	return scout;
 }
 
-/* Whether a packet with our mark is the daemon's own. Any other is a scout that has waited for its
- * neighbour while another was sent by this processor: it gets back the mark of its socket.
- */
-static __always_inline int is_of_daemon(struct __sk_buff *packet)
+/* The mark of a packet's socket, which rules of the host do not change; 0 if it has none. */
+static __always_inline u32 mark_of_socket(struct __sk_buff *packet)
 {
 	struct bpf_sock *socket = 0;
 	u64 any = packet->sk;
 
 	if (any)
 		socket = bpf_sk_fullsock(any);
-	if (socket && socket->mark == settings.mark)
+	return socket ? socket->mark : 0;
+}
+
+/* Whether a packet with our mark is the daemon's own. Any other is a scout that has waited for its
+ * neighbour while another was sent by this processor: it gets back the mark of its socket.
+ */
+static __always_inline int is_of_daemon(struct __sk_buff *packet)
+{
+	u32 mark = mark_of_socket(packet);
+
+	if (mark == settings.mark)
 		return 1;
-	packet->mark = socket ? socket->mark : 0;
+	packet->mark = mark;
 	return 0;
 }
 
@@ -291,6 +299,17 @@ static __always_inline int refuses_in_vain(struct __sk_buff *packet, const struc
 	return ip->next_header == ICMPV6 && octet_behind(packet, at, 0) == UNREACHABLE;
 }
 
+/* Sends a packet that is not rewritten by the uplink of its source. */
+static __always_inline int send_as_it_is(struct __sk_buff *packet, const struct ipv6 *ip,
+					 const struct uplink *uplink, const struct pair *ends)
+{
+	if (!(uplink->flags & UPLINK_SENDS))
+		return lose();
+	if (!(uplink->flags & UPLINK_ETHERNET))
+		return bpf_redirect(uplink->ifindex, 0);
+	return scout_out(packet, ip, uplink->ifindex, ends);
+}
+
 /* A packet to a peer, that no flow carries, and that was routed by us: to the uplink of its source.
  * Of an unknown source the daemon knows the route.
  */
@@ -306,11 +325,22 @@ static __always_inline int to_its_uplink(struct __sk_buff *packet, struct ipv6 *
 					  : to_slow_path();
 	plainly(packet, ip, at);
 	ip = header(packet, at);
-	if (!ip || !(uplink->flags & UPLINK_SENDS))
-		return lose();
-	if (!(uplink->flags & UPLINK_ETHERNET))
-		return bpf_redirect(uplink->ifindex, 0);
-	return scout_out(packet, ip, uplink->ifindex, aids);
+	return ip ? send_as_it_is(packet, ip, uplink, aids) : lose();
+}
+
+/* A packet of the daemon, or of a program that bypasses the shim, to which a rule of the host has
+ * given another mark, such as that of its connection. So the routing rules have led it like any
+ * other, perhaps by us.
+ */
+static __always_inline int without_our_mark(struct __sk_buff *packet, const struct ipv6 *ip, u32 at,
+					    enum place place)
+{
+	struct uplink *uplink = uplink_having(ip->source);
+	struct pair ends = {.local = ip->source, .peer = ip->destination};
+
+	if (place == ON_UPLINK && !is_led(ip, at))
+		return is_m6(ip->next_header) ? is_away(packet, ip, at, 0) : TCX_NEXT;
+	return uplink && !stays_on_link(ip) ? send_as_it_is(packet, ip, uplink, &ends) : lose();
 }
 
 /* Whether a packet is for neighbour discovery, which is the link's own and stays out [D23]. */
@@ -347,6 +377,8 @@ static __always_inline int outward(struct __sk_buff *packet, u32 at, enum place 
 			return TCX_NEXT;
 		if (!is_m6(ip->next_header))
 			return TCX_NEXT;
+	} else if (mark_of_socket(packet) == settings.mark) {
+		return without_our_mark(packet, ip, at, place);
 	}
 	if (is_m6(ip->next_header))
 		return place == ON_UPLINK ? is_away(packet, ip, at, scout) : TCX_NEXT;
