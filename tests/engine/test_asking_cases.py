@@ -18,7 +18,7 @@ from noid.engine.history import History, Pair
 from noid.engine.phases import Search
 from noid.engine.probing import is_way_alive, usual_pair
 from noid.engine.searching import search
-from noid.engine.state import Path
+from noid.engine.state import Path, State
 from noid.engine.tolerance import learn
 from noid.locators import Locator
 from noid.wire.control import Code, Flag
@@ -88,6 +88,20 @@ def test_a_suspected_pair_is_asked_at_once(
     assert not one.is_silent
     flags = Flag.DATA_ASKED if one.is_routine else Flag(0)
     assert sent(network) == [(FIRST, flags)] * count
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("proven", [False, True])
+def test_only_a_pair_of_a_context_that_is_set_up_and_proven_is_suspected(
+    core: Core, context: Context, state: State, proven: bool
+) -> None:
+    context.state = state
+    if not proven:
+        context.aid_proven, context.verification.proven = False, ()
+    search(core, context, Cause.NOTHING_HEARD)
+    asks = proven and state in (State.ESTABLISHED, State.UR_SENT)
+    assert path_of(context) is (Path.ASKING if asks else Path.STEADY)
+    core.outputs.clear()
 
 
 @pytest.mark.parametrize(("unseen", "count"), [(0, 0), (1, 1)])

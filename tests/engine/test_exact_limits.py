@@ -198,6 +198,18 @@ def test_labels_leave_the_quarantine_after_their_time_or_one_by_one_if_it_is_ful
     assert [*quarantine] == [4, 5, 6]
 
 
+def test_a_site_that_closes_many_contexts_removes_no_label_of_another() -> None:
+    quarantine = Quarantine(limit=64)
+    others = [Label(number) for number in range(1, 9)]
+    for label in others:
+        quarantine.put(label, 1, b"", numbered(label))
+    for number in range(100, 200):
+        quarantine.put(Label(number), 2, b"", B1)
+    assert {*others} <= {*quarantine}
+    assert len(quarantine) <= quarantine.limit
+    assert Label(199) in quarantine
+
+
 def test_strangers_of_one_site_or_user_leave_room_for_others() -> None:
     """One site gets its share of the lookups, and one user half of them."""
     own_site = [Locator(B1[:6] + number.to_bytes(10)) for number in range(1, 80)]
