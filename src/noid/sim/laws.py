@@ -30,6 +30,7 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     NEVER,
+    PLAIN_SILENCE_MAX,
     SECOND,
     UNPROVEN_TIME,
 )
@@ -302,6 +303,9 @@ class Laws:
         is_one_way = there.isdisjoint({(one, other) for other, one in back})
         since_ns = self.world.now_ns - self.first_ns[way.conversation]
         if is_one_way and since_ns < self._limit_ns(way, searches=2):
+            return ""
+        is_contested = ours.contested_until_ns or theirs.contested_until_ns
+        if is_contested and since_ns < self._limit_ns(way) + PLAIN_SILENCE_MAX:
             return ""
         self._agree(way)
         return LIVENESS
