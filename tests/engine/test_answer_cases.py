@@ -383,6 +383,19 @@ def test_the_new_pair_is_kept_if_it_alone_answers(
     core.outputs.clear()
 
 
+@pytest.mark.parametrize("gone", ["own", "peer"])
+def test_it_is_not_if_it_may_not_be_used_any_more(core: Core, context: Context, gone: str) -> None:
+    one = probed(core, context, Path.FOLLOWING, OTHER)
+    one.found = Finding(OTHER, B2)
+    if gone == "own":
+        context.own_local = (A1,)
+    else:
+        context.peer_local = (B1,)
+    following.on_probe_timer(core, context)
+    assert (context.pair, path_of(context), switches(core)) == (FIRST, Path.STEADY, [])
+    core.outputs.clear()
+
+
 @pytest.mark.parametrize("gone", [None, "own", "peer"])
 def test_if_none_answers_the_former_is_used_and_all_are_probed(
     network: Timetable, core: Core, context: Context, gone: str | None

@@ -20,6 +20,7 @@ from noid.engine.state import State
 from noid.engine.update import leap, request, short_message, skip
 from noid.identifiers import Label, Nonce
 from noid.locators import Locator
+from noid.shares.policy import REPEATS
 from noid.state.contexts import decoded
 from noid.wire import ipv6
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, decode_message
@@ -263,3 +264,14 @@ def test_a_former_peer_that_is_back_is_sent_what_changed_while_another_was_the_p
     receive(network, network.a, of_b(Code.KEEPALIVE, network, NEW + 1), B1, A1)
     network.run(SECOND)
     assert network.b.context.peer_acceptable == {A1}
+
+
+@BEFORE
+def test_each_kind_of_message_of_a_doubted_peer_has_a_rate_of_its_own(begin: Begin) -> None:
+    network = begin()
+    for _ in range(2 * REPEATS.each_at_once):
+        receive(network, network.a, of_b(Code.KEEPALIVE, network), B1, A1)
+    assert network.a.host.drops[Drop.KEEPALIVE_OVER_RATE] > 0
+    outputs = receive(network, network.a, of_b(Code.UR, network), B1, A1)
+    assert Dropped(Drop.UR_WHILE_DOUBTED) in outputs
+    assert Drop.UR_OVER_RATE not in network.a.host.drops

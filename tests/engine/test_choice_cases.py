@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from noid.constants import NEVER, SECOND
+from noid.dns.records import Kind, Question
 from noid.engine import selection
 from noid.engine.causes import Cause
 from noid.engine.context import Context
@@ -186,6 +187,20 @@ def test_a_pair_moves_back_into_its_sets(
     context.own_local, context.peer_local = own, listed
     context.settle_pair()
     assert context.pair == expected
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_pair_stays_while_the_dns_may_still_prove_it(
+    context: Context, settled: bool, listed: bool
+) -> None:
+    """The set-up used it."""
+    use(context, (A1, X1))
+    context.peer_local = (B1, B2, X1) if listed else (B1, B2)
+    if not settled:
+        context.verification.open = (Question(Kind.LOCATORS, "b.example"),)
+    context.settle_pair()
+    assert context.pair == ((A1, X1) if listed and not settled else AIDS)
 
 
 def test_to_the_aid_if_nothing_is_proven(context: Context) -> None:

@@ -151,6 +151,17 @@ def test_an_init_that_crosses_ours_from_elsewhere_is_dropped() -> None:
     assert receive(network, network.a, crossing, X1, A1) == [outside]
 
 
+def test_an_init_that_crosses_ours_with_a_key_that_gives_no_secret_gets_no_conf() -> None:
+    network = begun()
+    network.wire.clear()
+    _, init = sent_by(network.a, Code.INIT)[0]
+    forged = dataclasses.replace(init, sender_aid=B1, receiver_aid=A1, key=NO_POINT)
+    outputs = receive(network, network.a, forged, B1, A1)
+    assert Dropped(Drop.INIT_KEY_REFUSED) in outputs
+    codes = [one.packet[41] for one in outputs if isinstance(one, SendControl)]
+    assert codes == [Code.CC]
+
+
 def test_inits_that_cross_keep_no_set_up_from_its_end() -> None:
     network = begun()
     crossing_inits(network, range(3 * AGREEMENTS.each))
