@@ -230,6 +230,18 @@ def test_requests_are_counted_anew_after_ten_minutes(
     assert (context.narrowed.asked, context.narrowed.nonce) == (asked, 0)
 
 
+def test_a_request_over_a_pair_that_was_left_says_nothing_of_the_next(
+    core: Core, context: Context
+) -> None:
+    widening.narrowed(core, context, 1_400, MTU_MIN)
+    assert context.narrowed is not None
+    context.narrowed = context.narrowed._replace(asked=3, nonce=Nonce(9))
+    widening.switched(core, context)
+    assert (context.narrowed.asked, context.narrowed.nonce) == (0, 0)
+    assert context.narrowed.octets == 1_400
+    core.outputs.clear()
+
+
 @pytest.mark.parametrize(
     ("octets", "nonce", "taken"),
     [(1_300, 9, False), (1_301, 9, True), (1_399, 9, True), (1_400, 9, False), (1_350, 8, False)],

@@ -9,6 +9,7 @@ from noid.constants import (
     ASK_WAIT_MIN,
     BETTER_PAIR_FIRST,
     CONTEXT_IDLE_TIME,
+    COOKIE_LIFETIME,
     DISOWNED_TIME,
     FOLLOW_AGAIN,
     MEASURED_TOGETHER,
@@ -36,14 +37,16 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.engine.following import on_source_moved
+from noid.engine.handshake import start
 from noid.engine.history import UNKNOWN, History
 from noid.engine.known import KnownPeer
 from noid.engine.options import Policy
 from noid.engine.own import marks
+from noid.engine.quarantine import exchange_of
 from noid.engine.searching import search
-from noid.engine.state import Path, State, Timer
+from noid.engine.state import Path, State, Timer, Trigger
 from noid.flows.events import ControlMessageReceived, SourceMoved, UlpPacketSeen
-from noid.identifiers import Nonce
+from noid.identifiers import NO_LABEL, Nonce
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Flag, encode_packet
@@ -360,4 +363,26 @@ def test_a_test_begins_two_seconds_after_the_last(core: Core, context: Context) 
     trial.begin(core, context)
     assert is_tested(context)
     assert context.next_trial_ns == core.now_ns + TRIAL_REST
+    core.outputs.clear()
+
+
+@pytest.mark.parametrize(("beyond_ns", "known"), [(0, True), (1, False)])
+def test_the_exchange_of_a_context_is_remembered_while_its_cookie_may_be_valid(
+    core: Core, context: Context, beyond_ns: int, known: bool
+) -> None:
+    now_ns = context.established_ns + COOKIE_LIFETIME + beyond_ns
+    core.quarantine.keep(context, now_ns)
+    assert (core.quarantine.deleted_ns(exchange_of(context)) == now_ns) is known
+
+
+@pytest.mark.parametrize("untold", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_set_up_that_begins_again_forgets_no_change_of_our_sets(
+    core: Core, context: Context, untold: bool, known: bool
+) -> None:
+    context.untold = untold
+    if not known:
+        context.peer_label = NO_LABEL
+    start(core, context, b"", Trigger.UC, Cause.PEER_LOST_CONTEXT)
+    assert context.untold is (untold or known)
     core.outputs.clear()

@@ -377,6 +377,17 @@ def test_an_acknowledgement_goes_where_the_request_asks(
     assert all(one[2] for one in found), "in the form of the request"
 
 
+def test_a_repeated_request_is_answered_and_nobody_looks_for_data(
+    network: Timetable, core: Core, context: Context
+) -> None:
+    octets = network.b.request(context.peer_update_nonce + 1)
+    whole = encode_packet(octets, B1, A1, CODEPOINTS)[HEADER_OCTETS:]
+    for _ in range(2):
+        network.give(network.a, ControlMessageReceived(B1, A1, False, whole))
+    found = [one[3].flags for one in network.sent(network.a, Code.UA)]
+    assert found == [NO_FLAGS] * 2
+
+
 def test_nonces_only_grow(context: Context) -> None:
     before = context.update_nonce
     assert [next_nonce(context) for _ in range(3)] == [before + 1, before + 2, before + 3]
