@@ -270,6 +270,18 @@ NETLINK = {"host.netlink", "host.reading", "host.clsact"}
 """Modules besides the lab that use it."""
 
 
+def test_every_task_ends_when_it_is_told_to() -> None:
+    """``asyncio.wait_for`` of Python 3.11 goes on if what it waits for has just come."""
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (
+                isinstance(node, ast.Attribute)
+                and node.attr == "wait_for"
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "asyncio"
+            ), f"noid.{name} uses asyncio.wait_for: take asyncio.timeout"
+
+
 def test_only_two_rooms_speak_netlink() -> None:
     for name, path in MODULES.items():
         if any(one.partition(".")[0] == "pyroute2" for one in imports_of(path)):

@@ -51,6 +51,7 @@ class Check:
         self._probing = Probing(table.check_down, table.check_up, works=not failed)
         self._echo: Echo | None = None
         self._target: Locator | None = None
+        self._device = 0
 
     async def run(self) -> None:
         """Checks until it is cancelled."""
@@ -71,6 +72,9 @@ class Check:
         if worked != self._probing.works:
             silent = f"{format_locator(self._target)} does not answer"
             self._told("" if self._probing.works else silent)
+        if where.device != self._device:
+            self._close()  # it is bound to another device that had the name
+            self._device = where.device
         # What cannot leave is not answered, and counts as that.
         try:
             self._opened().send(where.address, where.device, sequence, where.source)

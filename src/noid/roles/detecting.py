@@ -18,7 +18,7 @@ from noid.host.bfd_socket import ON_LINK, BfdSocket, beyond
 from noid.roles.checking import Target
 
 RETRY_S: Final = 1.0
-"""After a socket was refused, or while there is no gateway."""
+"""After a socket was refused, or while there is no gateway or no device."""
 
 KINDS: Final = {"keyed-sha1": KEYED, "meticulous-keyed-sha1": METICULOUS}
 """The types of authentication by their names in the configuration."""
@@ -83,15 +83,20 @@ class Detection:
             await asyncio.sleep(RETRY_S)
 
     async def _hold(self) -> None:
+        """Holds it as long as its device is the same one: the sockets are bound to that."""
+        first = self._where()
+        if first is None or not first.device:
+            return
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         sockets = BfdSocket(self.table.uplink, self._reach)
         loop.add_reader(sockets.fileno(), readable.set)
         try:
-            while (where := self._where()) is not None:
+            while (where := self._where()) is not None and where.device == first.device:
                 self._step(sockets, where)
                 wait_s = (self._session.deadline_ns - time.monotonic_ns()) / SECOND
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(readable.wait(), min(max(wait_s, 0), RETRY_S))
+                    async with asyncio.timeout(min(max(wait_s, 0), RETRY_S)):
+                        await readable.wait()
                 readable.clear()
         finally:
             loop.remove_reader(sockets.fileno())
