@@ -71,3 +71,14 @@ def test_a_question_that_is_given_up_does_not_end_the_look_of_another(tmp_path: 
 
     write(tmp_path / "tcp6", PEER, "01")
     assert asyncio.run(given_up())
+
+
+def test_there_may_be_connections_while_the_kernel_cannot_be_asked(tmp_path: Path) -> None:
+    """A context that a program needs must not end because no descriptor is left."""
+    tables = [tmp_path / "tcp6", tmp_path / "udp6"]
+    write(tables[0], PEER, "06")
+    tables[1].mkdir()  # reading it fails, also for root
+    connections = Connections(tables, look_age_s=0)
+    assert exist(connections, HERE, PEER)
+    tables[1].rmdir()
+    assert not exist(connections, HERE, PEER)

@@ -36,27 +36,34 @@ class Connections:
     def __init__(self, tables: Sequence[Path] = TABLES, look_age_s: float = LOOK_AGE_S) -> None:
         self._tables = tables
         self._look_age_s = look_age_s
-        self._look: asyncio.Task[Pairs] | None = None
+        self._look: asyncio.Task[Pairs | None] | None = None
         self._looked_s = 0.0
 
     async def exist(self, local: Locator, peer: Locator) -> bool:
-        """Whether a TCP connection, or a connected UDP socket, is open between two addresses."""
+        """Whether a TCP connection, or a connected UDP socket, is open between two addresses.
+
+        There may be one, and the answer is yes, as long as that cannot be read: while the daemon
+        has no descriptor left, no context ends that a program needs.
+        """
         now_s = time.monotonic()
         if self._look is None or now_s - self._looked_s > self._look_age_s:
             self._looked_s = now_s
             self._look = asyncio.create_task(asyncio.to_thread(_pairs, self._tables))
         # One question that is given up must not end the look of the others.
-        return (_as_listed(local), _as_listed(peer)) in await asyncio.shield(self._look)
+        pairs = await asyncio.shield(self._look)
+        return pairs is None or (_as_listed(local), _as_listed(peer)) in pairs
 
 
-def _pairs(tables: Sequence[Path]) -> Pairs:
-    """The two addresses of each connection; a table that cannot be read counts as empty."""
+def _pairs(tables: Sequence[Path]) -> Pairs | None:
+    """The two addresses of each connection; None if a table is there and cannot be read."""
     found = set()
     for table in tables:
         try:
             lines = table.read_bytes().splitlines()[1:]
-        except OSError:
+        except FileNotFoundError:
             continue
+        except OSError:
+            return None
         for line in lines:
             _, local, peer, state, _ = line.split(None, 4)
             if state not in GONE:
