@@ -75,9 +75,8 @@ def test_what_the_kernel_refuses_is_counted_and_tried_again(
 
     async def scenario(kept: Kept) -> None:
         def state() -> object:
-            ours = kept.watching.survey().ours
             hooks = attached() if kind == "bpf" else {}
-            return rules(kept), routes(kept), hooks, ours[kept.plane.keeping].addresses
+            return rules(kept), routes(kept), hooks, kept.watching.survey().ours
 
         kept.in_use.add(parse_locator("2001:db8:7::7"))
         kept.watching.take(kept.watching.survey())

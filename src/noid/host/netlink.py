@@ -387,7 +387,7 @@ class HostNetwork:
         address is added or deleted; so noid adds and deletes one, on a device without traffic.
         """
         with _explained("forgetting cached routes"):
-            for command in ("add", "del"):
+            for command in ("replace", "del"):  # it is there if its removal failed before
                 self._route.addr(
                     command,
                     index=device,

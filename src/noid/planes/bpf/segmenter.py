@@ -46,7 +46,7 @@ class Segmenter:
     def keep(self, found: Mapping[str, OwnDevice], mtu: int, *, sums: bool) -> list[str]:
         """Makes the pair as it is to be; it has the same indexes and addresses as before.
 
-        What could not be restored the last time is not tried again until it changes.
+        What has not changed by that the last time is not tried again until it changes.
 
         Args:
             found: the devices of ours.
@@ -63,9 +63,10 @@ class Segmenter:
         is_new = (mtu, sums) != self._wanted
         if not is_new and changed == self._failed:
             return []
-        self._wanted, self._failed = (mtu, sums), changed
+        self._wanted, self._failed = (mtu, sums), ()
         out, cut = self.names
         self.network.make_pair(out, cut, mtu=mtu, sums=sums, before=self.pair)
+        self._failed = changed  # if that is still so the next time
         return list(changed)
 
     def _changed(self, found: Mapping[str, OwnDevice]) -> list[str]:
