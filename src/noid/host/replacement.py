@@ -22,7 +22,12 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def replace_file(
-    path: Path, octets: bytes, *, mode: int, owner: tuple[int, int] | None = None
+    path: Path,
+    octets: bytes,
+    *,
+    mode: int,
+    owner: tuple[int, int] | None = None,
+    changed_ns: int | None = None,
 ) -> None:
     """Writes a file to the disk and replaces the previous one, if there is one.
 
@@ -31,11 +36,12 @@ def replace_file(
         octets: what is in it.
         mode: its permissions.
         owner: user and group; None for those of this process.
+        changed_ns: when it was written, in ns since 1970; None for now.
 
     Raises:
         OSError: the system refuses; nothing is changed.
     """
-    with made_beside(path, octets, mode=mode, owner=owner) as made:
+    with made_beside(path, octets, mode=mode, owner=owner, changed_ns=changed_ns) as made:
         os.replace(made, path)
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -46,7 +52,12 @@ def replace_file(
 
 @contextlib.contextmanager
 def made_beside(
-    path: Path, octets: bytes, *, mode: int, owner: tuple[int, int] | None = None
+    path: Path,
+    octets: bytes,
+    *,
+    mode: int,
+    owner: tuple[int, int] | None = None,
+    changed_ns: int | None = None,
 ) -> Iterator[Path]:
     """A new file in the directory of another, on the disk; it is removed unless it is renamed.
 
@@ -62,6 +73,8 @@ def made_beside(
                 if owner is not None:
                     os.fchown(descriptor, *owner)
                 file.flush()
+                if changed_ns is not None:
+                    os.utime(descriptor, ns=(changed_ns, changed_ns))
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -110,7 +110,8 @@ def run(command: Sequence[str]) -> str:
 
     Raises:
         Unsupported: the program is not installed.
-        PlatformError: it fails; the text has the last line of its error output.
+        PlatformError: it fails, and the text has the last line of its error output; or the system
+            does not start it.
     """
     environment = os.environ | {"LC_ALL": "C.UTF-8"}  # errors are compared with English ones
     try:
@@ -125,6 +126,8 @@ def run(command: Sequence[str]) -> str:
         )
     except subprocess.TimeoutExpired:
         raise PlatformError(" ".join(command), 0, f"timed out after {LIMIT_S:.0f} s") from None
+    except OSError as error:  # such as that no process can be made
+        raise PlatformError(" ".join(command), error.errno or 0, str(error.strerror)) from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise PlatformError(" ".join(command), 0, said[-1])

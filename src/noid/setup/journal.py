@@ -119,12 +119,9 @@ class Journal:
         with files.explained(self.directory):
             descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self.directory, descriptor)
             self.load()
             yield
-        except BlockingIOError:
-            advice = "another noid setup is running; wait until it ends"
-            raise PlatformError(str(self.directory), 0, advice) from None
         finally:
             os.close(descriptor)
 
@@ -227,8 +224,8 @@ class Journal:
             raise PlatformError("noid setup --undo", 0, f"{troubles[0]}; {left}")
         if self.record.entries:
             return
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        with refused(self.path):
+            self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.directory.rmdir()
 
@@ -336,6 +333,15 @@ def _run_back(command: list[str]) -> None:
     except PlatformError as error:
         if not any(text in str(error) for text in GONE):
             raise
+
+
+def _lock(directory: Path, descriptor: int) -> None:
+    with files.explained(directory):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            advice = "another noid setup is running; wait until it ends"
+            raise PlatformError(str(directory), 0, advice) from None
 
 
 def _check_owner(directory: Path) -> None:

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import errno
 import hashlib
-import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from noid.host.replacement import replace_file
 
 NEW_MODE: Final = 0o644
 DIRECTORY_MODE: Final = 0o755
+USED_BY_OTHERS: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOENT, errno.ENOTDIR)
+"""Others have put files into a directory, mounted something there, or removed it."""
 
 
 class Written(msgspec.Struct, tag="file", kw_only=True):
@@ -100,14 +101,15 @@ def restore(entry: Written) -> None:
     path, octets = Path(entry.path), before_of(entry)
     if octets is not None:
         if contents(entry.path) != octets:
-            replace(path, octets, entry)
-            if entry.changed_ns is not None:
-                os.utime(path, ns=(entry.changed_ns, entry.changed_ns))
+            replace(path, octets, entry, changed_ns=entry.changed_ns)
         return
     path.resolve().unlink(missing_ok=True)  # of a link, what it leads to was written
     for directory in reversed(entry.directories):
-        with contextlib.suppress(OSError):  # others have put files there
+        try:
             Path(directory).rmdir()
+        except OSError as error:
+            if error.errno not in USED_BY_OTHERS:
+                raise
 
 
 def transfer_directories(entry: Written, others: Iterable[Written]) -> None:
@@ -119,14 +121,20 @@ def transfer_directories(entry: Written, others: Iterable[Written]) -> None:
             user.directories = sorted({*user.directories, directory}, key=len)
 
 
-def replace(path: Path, octets: bytes, entry: Written) -> None:
+def replace(path: Path, octets: bytes, entry: Written, *, changed_ns: int | None = None) -> None:
     """Writes a file with the permissions that it had, in one step.
+
+    Args:
+        path: the path of the file.
+        octets: what is in it.
+        entry: its entry.
+        changed_ns: when it was written, in ns since 1970; None for now.
 
     Raises:
         OSError: the system refuses.
     """
     owner = None if entry.before is None else (entry.uid, entry.gid)
-    replace_file(path.resolve(), octets, mode=entry.mode, owner=owner)
+    replace_file(path.resolve(), octets, mode=entry.mode, owner=owner, changed_ns=changed_ns)
 
 
 @contextlib.contextmanager
