@@ -18,6 +18,7 @@ from noid.doctor.trial import set_up
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.host.changes import NetworkChanges
+from noid.host.connections import Connections
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import turn_off, turn_on
 from noid.identifiers import NO_LABEL, Label
@@ -66,8 +67,10 @@ class Place:
         return self.directory / "pins"
 
 
-Work = Callable[[contextlib.AsyncExitStack], Awaitable[None]]
-"""Uses a part that is open; what it pushes on the stack is closed before the part."""
+Work = Callable[[contextlib.AsyncExitStack], Awaitable[int | None]]
+"""Uses a part that is open, any number of times; what it pushes on the stack is closed before.
+
+It may say how often the host has refused it something so far, if that is counted."""
 Part = Callable[[Place, contextlib.AsyncExitStack], Awaitable[Work]]
 """Opens a part, and pushes its closing on the stack; what it returns uses it."""
 
@@ -82,12 +85,18 @@ def a_plane(kind: str, hook: Literal["auto", "clsact"] = "auto") -> Part:
         plane.install(flow_to_peer())
         plane.start()
 
-        async def work(_: contextlib.AsyncExitStack) -> None:
+        async def work(_: contextlib.AsyncExitStack) -> int:
             await use_plane(place, plane)
+            return refusals(plane)
 
         return work
 
     return part
+
+
+def refusals(plane: BpfPlane | TunPlane) -> int:
+    """How often the kernel has refused it something."""
+    return sum(count for key, count in plane.counts.items() if key.name.endswith("_REFUSED"))
 
 
 async def use_plane(place: Place, plane: BpfPlane | TunPlane) -> None:
@@ -301,6 +310,15 @@ async def the_tables_of_an_earlier_daemon(place: Place, stack: contextlib.AsyncE
     return work
 
 
+async def the_connections(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    connections = Connections(look_age_s=0)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        await connections.exist(AID, PEER)
+
+    return work
+
+
 PARTS: Final[dict[str, Part]] = {
     "plane in the kernel": a_plane("bpf"),
     "plane in the kernel by clsact": a_plane("bpf", "clsact"),
@@ -316,4 +334,5 @@ PARTS: Final[dict[str, Part]] = {
     "netlink socket": the_netlink_socket,
     "trial of the firewall": the_trial_of_the_firewall,
     "tables of an earlier daemon": the_tables_of_an_earlier_daemon,
+    "connections": the_connections,
 }

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -16,12 +17,15 @@ from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import is_on, turn_off
 from noid.planes.bpf.pins import prepare_pins, take_down
 from noid.planes.rows import CUTS_TCP
+from tests.lives import parts
 from tests.lives.failing import Call, Calls, watched
 from tests.lives.host import Host, changes, host
-from tests.lives.parts import PARTS, Part, Place
+from tests.lives.parts import Part, Place, Work
+from tests.lives.role_parts import ROLE_PARTS
 from tests.namespaces import in_network_namespace, ip
 from tests.planes.keeping import UPLINKS, make_uplinks, set_features
 
+PARTS = {**parts.PARTS, **ROLE_PARTS}
 each_part = pytest.mark.parametrize("part", PARTS.values(), ids=list(PARTS))
 SETTLING_S = 0.01
 SETTLED_S = 10.0
@@ -34,6 +38,7 @@ ALIKE = {
 """Parts that make the calls of others too, which need not fail twice."""
 OF_OTHERS = {"trial of the firewall"}
 """Parts whose calls are those of another program, nft, and of the library that runs it."""
+ENDS = "", "-wal", "-shm"
 RESOLVERS = "nameserver 2001:db8::53\n"
 
 
@@ -72,23 +77,48 @@ class NotOpenedError(Exception):
     """A part could not be opened."""
 
 
-async def live(part: Part, place: Place) -> None:
+async def live(part: Part, place: Place, calls: Calls | None = None) -> None:
     """Opens a part, uses it, and closes it.
+
+    Args:
+        part: what is opened.
+        place: where.
+        calls: what is watched; a part of which a call has failed is used again, and then the host
+            must refuse nothing.
 
     Raises:
         NotOpenedError: something is refused before it is open; then nothing of it may stay.
         ShimError: something is refused.
     """
     async with contextlib.AsyncExitStack() as stack:
+        # Threads of its own, since those of before are not watched.
+        threads = stack.enter_context(ThreadPoolExecutor())
+        asyncio.get_running_loop().set_default_executor(threads)
         try:
             network = HostNetwork()
             stack.callback(network.close)
             work = await part(Place(place.directory, network), stack)
         except ShimError as error:
             raise NotOpenedError from error
-        async with contextlib.AsyncExitStack() as inner:
-            await work(inner)
+        refused = None
+        try:
+            refused = await used(work)
+        except ShimError:
+            if calls is None or not calls.failed:
+                raise
+        if calls is not None and calls.failed:
+            try:
+                again = await used(work)
+            except ShimError as error:
+                raise AssertionError("what has failed once fails again") from error
+            assert refused is None or again == refused, "something is refused again"
     await asyncio.sleep(SETTLING_S)
+
+
+async def used(work: Work) -> int:
+    """Uses a part once; returns how often the host has refused it something so far."""
+    async with contextlib.AsyncExitStack() as inner:
+        return await work(inner) or 0
 
 
 async def left_since(before: Host, place: Place) -> dict[str, tuple[object, object]]:
@@ -105,7 +135,8 @@ def tidy(place: Place) -> None:
     prepare_pins(place.pins)
     state = place.directory / "state"
     state.mkdir(exist_ok=True)
-    for name in ("state.json", "contexts.sqlite", "contexts.sqlite-wal", "contexts.sqlite-shm"):
+    databases = [f"{one}.sqlite{end}" for one in ("contexts", "history") for end in ENDS]
+    for name in ("state.json", *databases):
         (state / name).unlink(missing_ok=True)
 
 
@@ -168,7 +199,7 @@ def test_each_call_into_the_system_may_fail(
             put_back = recover
             try:
                 with watched(calls, monkeypatch):
-                    await live(part, place)
+                    await live(part, place, calls)
             except NotOpenedError:
                 put_back = tidy
             except ShimError:

@@ -117,9 +117,13 @@ class BfdSocket:
 
     def _opened(self) -> socket.socket:
         made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        made.setblocking(False)
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
+        try:
+            made.setblocking(False)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
+        except OSError:
+            made.close()
+            raise
         return made
 
     def _bind_source(self) -> None:

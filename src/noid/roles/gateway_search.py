@@ -110,6 +110,7 @@ def seek(sources: Collection[Locator], links: Mapping[int, bytes], user: int) ->
 
     Raises:
         PlatformError: the kernel refuses.
+        OSError: it does not answer.
     """
     routes = routes_taken([Packet(FAR_AWAY, source=one) for one in sources], user)
     ways = {(one.gateway, one.device) for one in routes if one.device in links}
