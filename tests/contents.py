@@ -3,10 +3,12 @@
 
 import dataclasses
 import enum
+from collections import Counter, deque
 from collections.abc import Mapping, Set
 
 ATOMS = (str, bytes, bytearray, int, float, bool, type(None), enum.Enum, type)
 NOTHING: frozenset[str] = frozenset()
+CONTAINERS = (dict, set, list, deque)
 
 
 def contents(thing: object) -> object:
@@ -50,6 +52,28 @@ def differences(
         for name in ours.keys() | others.keys()
         if ours.get(name) != others.get(name)
     }
+
+
+def sizes(thing: object) -> dict[str, int]:
+    """How much is in each container of an object, and of objects of noid that it consists of.
+
+    Counters are left out: they only grow.
+    """
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+    left = [("", thing)]
+    while left:
+        path, one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        for name in sorted(_names(one)):
+            value, place = getattr(one, name), f"{path}{name}"
+            if isinstance(value, CONTAINERS) and not isinstance(value, Counter):
+                found[place] = len(value)
+            elif type(value).__module__.startswith("noid."):
+                left.append((f"{place}.", value))
+    return found
 
 
 def _names(thing: object) -> set[str]:

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,8 @@ from tests.dns.conftest import (
 )
 from tests.namespaces import in_network_namespace, ip
 from tests.waiting import until
+
+OUTAGES, WAITS = 3, 5
 
 
 class Watched:
@@ -171,6 +174,40 @@ def test_the_wait_between_two_checks_is_bounded(monkeypatch: pytest.MonkeyPatch)
     watching(scenario, retry_s=RETRY_FIRST_S)
     assert waits[:3] == [RETRY_FIRST_S, 2 * RETRY_FIRST_S, 4 * RETRY_FIRST_S]
     assert max(filter(None, waits)) <= RETRY_MAX_S
+
+
+def test_each_outage_is_asked_about_as_soon_as_the_first(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = pretend(refusing())
+    waits: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noting(delay_s: float | None) -> asyncio.Timeout:
+        waits.append(delay_s)
+        return timeout(0)
+
+    def outages() -> list[list[float | None]]:
+        """The waits of each outage; while a resolver answers there is no limit."""
+        runs = itertools.groupby(waits, key=lambda one: one is None)
+        return [list(some) for answers, some in runs if not answers]
+
+    async def outage(watched: Watched, number: int) -> None:
+        watched.servers = (NOBODY,)
+        await until(lambda: len(outages()) == number and len(outages()[-1]) >= WAITS)
+        watched.servers = (server,)
+        await watched.answers()
+        await until(lambda: waits[-1] is None)
+
+    async def scenario(watched: Watched) -> None:
+        for number in range(1, OUTAGES + 1):
+            await outage(watched, number)
+
+    monkeypatch.setattr(asyncio, "timeout", noting)
+    watching(scenario, NOBODY)
+    first, *others = (one[:WAITS] for one in outages())
+    assert len(set(first)) > 1, "it backs off"
+    assert others == [first] * (OUTAGES - 1)
 
 
 # --- every path ---

@@ -10,8 +10,9 @@ import contextlib
 import os
 import resource
 import socket
+import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,9 @@ from noid.roles.expecting import Expecting
 from noid.roles.keeping import KeptContexts
 from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
+from noid.state.contexts import FILE_NAME as CONTEXTS_FILE
 from noid.state.contexts import ContextStore
+from noid.state.history import FILE_NAME as EVENTS_FILE
 from noid.state.history import HistoryStore
 from noid.state.known_uplinks import load_uplinks
 from tests.control.test_web import CHANGE
@@ -44,7 +47,11 @@ from tests.state.test_contexts import memory
 from tests.waiting import until
 
 ATTEMPTS: Final = 4
+ROUNDS: Final = 2
+"""A failure that came once may come again."""
 SOON_S: Final = 0.01
+RESTS_S: Final = 20 * SOON_S
+LOOKS_MAX: Final = 50
 LISTEN: Final = "::1"
 LABELS: Final = range(1, 200)
 """Their records need more than the room that a file has left on a full disk."""
@@ -81,6 +88,16 @@ def counted(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield calls
 
 
+async def rests(calls: Sequence[object]) -> bool:
+    """Whether there is a time, before long, in which nothing is called."""
+    for _ in range(LOOKS_MAX):
+        count = len(calls)
+        await asyncio.sleep(RESTS_S)
+        if len(calls) == count:
+            return True
+    return False
+
+
 # --- the disk -------------------------------------------------------------------------------------
 
 
@@ -108,7 +125,8 @@ def fill(disk: Path) -> None:
 @contextlib.asynccontextmanager
 async def contexts(disk: Path) -> AsyncIterator[Use]:
     with contextlib.closing(ContextStore(disk)) as store:
-        kept = KeptContexts(store, memory, tuple)
+        labels = list(map(Label, LABELS))
+        kept = KeptContexts(store, memory, lambda: labels, renewed_s=keeping.RENEWED_S)
 
         def change() -> None:
             for label in LABELS:
@@ -130,8 +148,9 @@ async def events(disk: Path) -> AsyncIterator[Use]:
             reporter.uplink_changed(CHANGE)
 
     def is_done() -> bool:
+        assert reporter.store is not None
         with contextlib.closing(HistoryStore(disk)) as store:
-            return len(store.last(len(LABELS))) == len(LABELS) and not reporter.troubles
+            return len(store.last(len(LABELS))) == len(LABELS) and not reporter.store.trouble
 
     try:
         yield Use(change, is_done)
@@ -200,14 +219,59 @@ def test_what_a_full_disk_has_not_taken_several_times_is_written_when_there_is_r
                 use.write()
                 await until(lambda: len(calls) >= ATTEMPTS)
                 assert not use.is_done(), "the disk is not full"
-            os.truncate(disk / "filler", 0)
-            await until(use.is_done)
+                os.truncate(disk / "filler", 0)
+                await until(use.is_done)
+                assert await rests(calls), "it goes on to write"
+
+    asyncio.run(play())
+
+
+def lose_tables(path: Path) -> None:
+    """Damages a file of SQLite as another program might, while noid has it open."""
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        for (name,) in other.execute("SELECT name FROM sqlite_master").fetchall():
+            other.execute(f"DROP TABLE {name}")
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"no database" * (path.stat().st_size // 11))
+
+
+DAMAGED: Final[dict[str, tuple[tuple[object, str], Callable[[Path], None], str]]] = {
+    "contexts": ((keeping, "RENEWED_S"), lose_tables, CONTEXTS_FILE),
+    "events": ((reporting, "WRITE_DELAY_S"), overwrite, EVENTS_FILE),
+}
+"""Writers whose file is found to be damaged as they write: their wait, the damage, the file."""
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_was_damaged_is_written_again_and_then_nothing_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait, damage, file = DAMAGED[name]
+    writer, attempt, _ = WRITERS[name]
+    monkeypatch.setattr(*wait, SOON_S)
+    tmp_path.chmod(0o700)
+
+    async def play() -> None:
+        async with writer(tmp_path) as use:
+            for _ in range(ROUNDS):
+                use.write()
+                await until(use.is_done)
+            damage(tmp_path / file)
+            with counted(*attempt, monkeypatch) as calls:
+                use.write()
+                await until(use.is_done)
+                assert await rests(calls), "it goes on to write"
+        assert any(one.name.endswith(".damaged") for one in tmp_path.iterdir())
 
     asyncio.run(play())
 
 
 # --- descriptors ----------------------------------------------------------------------------------
 
+CLIENTS: Final = 3
+"""So many are answered, one after the other, once there are descriptors."""
 Served = AbstractAsyncContextManager[tuple[str | tuple[str, int], bytes]]
 """A server: where it listens, and a request."""
 
@@ -272,17 +336,30 @@ def test_a_server_that_had_no_descriptor_several_times_answers_when_there_is_one
     async def play() -> None:
         loop = asyncio.get_running_loop()
         async with SERVERS[name](tmp_path) as (place, request):
-            family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET6
-            with socket.socket(family, socket.SOCK_STREAM) as client:
-                client.setblocking(False)
-                with counted(socket.socket, "accept", monkeypatch) as calls, no_descriptor():
-                    await loop.sock_connect(client, place)
-                    await loop.sock_sendall(client, request)
-                    await until(lambda: len(calls) >= ATTEMPTS)
-                async with asyncio.timeout(60):
-                    assert await loop.sock_recv(client, 100)
+            for _ in range(ROUNDS):
+                with a_client(place) as client:
+                    with counted(socket.socket, "accept", monkeypatch) as calls, no_descriptor():
+                        await loop.sock_connect(client, place)
+                        await loop.sock_sendall(client, request)
+                        await until(lambda: len(calls) >= ATTEMPTS)
+                    async with asyncio.timeout(60):
+                        assert await loop.sock_recv(client, 100)
+                for number in range(CLIENTS):
+                    with a_client(place) as client:
+                        await loop.sock_connect(client, place)
+                        await loop.sock_sendall(client, request)
+                        async with asyncio.timeout(60):
+                            assert await loop.sock_recv(client, 100), number
 
     asyncio.run(play())
+
+
+def a_client(place: str | tuple[str, int]) -> socket.socket:
+    """A socket that can connect to a place."""
+    family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET6
+    client = socket.socket(family, socket.SOCK_STREAM)
+    client.setblocking(False)
+    return client
 
 
 @contextlib.contextmanager

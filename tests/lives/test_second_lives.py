@@ -19,7 +19,8 @@ from noid.host.netlink import HostNetwork
 from noid.host.routes import Prefix
 from noid.identifiers import Label
 from noid.locators import Locator, is_global_unicast, parse_locator
-from noid.planes.bpf import layout
+from noid.planes import paced
+from noid.planes.bpf import kernel_flows, layout
 from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
@@ -28,9 +29,16 @@ from noid.planes.rules import ours_among
 from noid.planes.tun import TunPlane
 from noid.planes.uplink import NO_UPLINK
 from noid.wire import icmpv6, ipv6
-from tests.contents import attributes
+from tests.contents import attributes, sizes
 from tests.namespaces import in_network_namespace, ip
-from tests.planes.keeping import AID, OTHER, make_plane, make_uplinks, set_features
+from tests.planes.keeping import (
+    AID,
+    OTHER,
+    end_and_leave,
+    make_plane,
+    make_uplinks,
+    set_features,
+)
 from tests.planes.test_bpf import random_flow
 
 SEEDS = range(4)
@@ -40,10 +48,16 @@ LABELS = range(1, 9)
 OWN = (AID, OTHER)
 PEERS = [parse_locator(f"2001:db8:3::{number:x}") for number in range(1, 25)]
 OF_PEERS, REFUSED = "2001:db8:3::/64", "2001:db8:3::1/128"
+PUT_OFF_S = 0.3
+"""Longer than anything is put off, with nothing before it."""
 KEPT = parse_locator("2001:db8:7::7")
 GLOB = ("up*",)
 OF_TABLES = frozenset({"outbound", "inbound", "far", "watched", "activities"})
 COUNTED = frozenset({"counts", "unknown", "control", "named"})
+GROWING = COUNTED | {"seen"}
+"""What counts, and what the last look at the host found."""
+KEPT_ON_PURPOSE = {"inquiries._peers", "steering.uplinks"}
+"""The set of watched peers, which has another name there, and each row that there was."""
 NOT_STATE = frozenset({"network", "section", "refused", "own", "uplinks", "rules"})
 
 
@@ -224,7 +238,7 @@ class Life:
         ip(f"route flush exact {REFUSED}")
         self.plane.routes_changed([Prefix(PEERS[0], 64)])
         self.see()
-        await asyncio.sleep(0.12)  # what is put off for a moment is done
+        await asyncio.sleep(PUT_OFF_S)
         for table in self.plane.tables_of_routes():
             found = self.network.difference(table, self.plane.wanted_routes(table))
             assert not found.extra
@@ -305,6 +319,11 @@ class LifeInKernel(Life):
             "led elsewhere": (plane.led_elsewhere.copy(), plane.is_led_elsewhere),
             "chosen": (dict(plane.chosen), dict(plane.narrowed)),
             "modes": plane.modes(),
+            "sizes": {
+                name: size
+                for name, size in sizes(plane).items()
+                if name not in KEPT_ON_PURPOSE and GROWING.isdisjoint(name.split("."))
+            },
             "missing": (plane.missing.copy(), plane.refused.copy(), plane.uplinks.lost()),
         }
 
@@ -337,10 +356,16 @@ def bring_up(name: str, far: str, address: str) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("hook", ["auto", "clsact"])
 def test_a_plane_whose_flows_are_gone_is_as_a_new_one(
-    pins: Path, hook: Literal["auto", "clsact"], seed: int
+    pins: Path,
+    hook: Literal["auto", "clsact"],
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario(network: HostNetwork, plane: BpfPlane | TunPlane) -> None:
         assert isinstance(plane, BpfPlane)
+        # Much is put off, and the peers that it is for may be gone by then.
+        monkeypatch.setattr(paced, "BURST", 1)
+        monkeypatch.setattr(kernel_flows, "AT_ONCE", 1)
         life = LifeInKernel(plane, network, random.Random(seed))
         life.take_early(False)
         life.see()
@@ -394,6 +419,7 @@ def in_life(
         try:
             plane.start()
             await scenario(network, plane)
+            end_and_leave(plane)
         finally:
             plane.close()
             list(take_down(plane.section, network))

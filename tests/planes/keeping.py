@@ -4,6 +4,7 @@
 import asyncio
 import logging
 import random
+import socket
 import subprocess
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,7 @@ def keeping(
             finally:
                 task.cancel()
                 await asyncio.wait([task])
+            end_and_leave(plane)
         finally:
             watching.close()
             plane.close()
@@ -211,6 +213,15 @@ def keeping(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(reconciliation, "COMPARE_INTERVAL_S", NEVER_S)
         in_network_namespace(lambda: asyncio.run(play()))
+
+
+def end_and_leave(plane: BpfPlane | TunPlane) -> None:
+    """Closes a plane; what is attached to the devices that stay must stay, unless it was lost."""
+    was_intact, before = plane.is_intact(), attached()
+    plane.close()
+    if was_intact:
+        after = attached()
+        assert after == {one: before[one] for one in after}
 
 
 # --- what there is, and whether it comes back -----------------------------------------------------
@@ -266,5 +277,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def attached() -> dict[tuple[str, str], Hanging]:
-    names = [(name, side) for name in (*UPLINKS, CUT, "noid0") for side in ("egress", "ingress")]
+    """What hangs on the devices that there are, of noid and others."""
+    there = {name for _, name in socket.if_nameindex()}.intersection((*UPLINKS, CUT, "noid0"))
+    names = [(name, side) for name in sorted(there) for side in ("egress", "ingress")]
     return elsewhere(lambda: {one: hanging(*one) for one in names})
