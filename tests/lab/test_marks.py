@@ -18,6 +18,8 @@ from tests.lab.conversations import (
 )
 from tests.lab.vpn import run
 
+IN_TUNNEL = ("fd99::1", "fd99::2")
+PORT = 4789
 A_1, A_2 = locators("a")
 B_1, _ = locators("b")
 CONNECTIONS = f"""\
@@ -43,6 +45,15 @@ table inet marks {{
   }}
 }}
 """
+ONE = """\
+table inet marks {
+  chain output {
+    type route hook output priority -150;
+    meta mark set 1
+  }
+}
+"""
+"""Everything is led to one uplink, whatever its source."""
 NONE = """\
 table inet marks {
   chain output {
@@ -52,6 +63,15 @@ table inet marks {
 }
 """
 """As CONNMARK --restore-mark where no connection has one."""
+OF_TUNNEL = f"""\
+table inet marks {{
+  chain output {{
+    type route hook output priority -150;
+    udp dport {PORT} meta mark set 51820
+  }}
+}}
+"""
+"""As WireGuard marks the packets that it sends."""
 
 
 @pytest.fixture
@@ -76,8 +96,8 @@ def uses(lab: Lab, locator: str) -> bool:
 
 @pytest.mark.parametrize(
     "marking",
-    [CONNECTIONS, SOURCES, NONE],
-    ids=["connections", "sources", "none"],
+    [CONNECTIONS, SOURCES, ONE, NONE],
+    ids=["connections", "sources", "one", "none"],
     indirect=True,
 )
 def test_a_context_follows_the_path_that_works_where_its_messages_lose_their_mark(
@@ -95,18 +115,25 @@ def test_a_context_follows_the_path_that_works_where_its_messages_lose_their_mar
             lab.heal(number)
 
 
-@pytest.mark.parametrize("marking", [SOURCES], ids=["sources"], indirect=True)
-def test_a_program_with_the_mark_of_noid_bypasses_it_where_packets_lose_that(marking: Lab) -> None:
+@pytest.mark.parametrize("marking", [OF_TUNNEL], ids=["tunnel"], indirect=True)
+def test_a_tunnel_by_a_context_carries_packets_with_the_mark_of_noid(marking: Lab) -> None:
+    """Such as queries of the stub: packets of the tunnel keep their socket, and have its mark."""
     lab = marking
-    ping = ["ping", "-c1", "-W1", "-I", A_1]
-    bypassing = [*ping, "-m", str(PlaneSection().mark), B_1]
+    for host, own, peer, inside in (("a", A_1, B_1, IN_TUNNEL[0]), ("b", B_1, A_1, IN_TUNNEL[1])):
+        for words in (
+            f"ip link add t0 mtu 1280 type vxlan id 7 local {own} remote {peer} dstport {PORT}",
+            f"ip -6 addr add {inside}/64 dev t0 nodad",
+            "ip link set t0 up",
+        ):
+            done = lab.run(host, words.split())
+            assert done.returncode == 0, done.stderr
+    ping = ["ping", "-c1", "-W1", "-m", str(PlaneSection().mark), IN_TUNNEL[1]]
 
-    def comes_back(words: list[str]) -> bool:
-        return lab.run("a", words).returncode == 0
+    def comes_back() -> bool:
+        return lab.run("a", ping).returncode == 0
 
-    lab.wait_for("the path carries it", lambda: comes_back(bypassing), PATIENCE_S)
-    lab.cut(1)
-    lab.wait_for("the context carries others", lambda: comes_back([*ping, B_1]), PATIENCE_S)
-    assert not comes_back(bypassing)
-    lab.heal(1)
-    lab.wait_for("the path carries it", lambda: comes_back(bypassing), PATIENCE_S)
+    lab.wait_for("the tunnel carries it", comes_back, PATIENCE_S)
+    for number in (1, 2):
+        lab.cut(number)
+        lab.wait_for("the tunnel carries it", comes_back, PATIENCE_S)
+        lab.heal(number)

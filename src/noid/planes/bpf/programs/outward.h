@@ -328,9 +328,20 @@ static __always_inline int to_its_uplink(struct __sk_buff *packet, struct ipv6 *
 	return ip ? send_as_it_is(packet, ip, uplink, aids) : lose();
 }
 
-/* A packet of the daemon, or of a program that bypasses the shim, to which a rule of the host has
- * given another mark, such as that of its connection. So the routing rules have led it like any
- * other, perhaps by us.
+/* Whether a packet without our mark is from a socket that has it: one of the daemon, to which a rule
+ * of the host has given another mark, such as that of its connection. Only what is M6: the packets
+ * of a tunnel keep the socket of what they carry, such as a query of the stub.
+ */
+static __always_inline int has_lost_our_mark(struct __sk_buff *packet, const struct ipv6 *ip, u32 at)
+{
+	if (!is_m6(ip->next_header) && (ip->next_header != ICMPV6 ||
+					octet_behind(packet, at, 0) != settings.control_type))
+		return 0;
+	return mark_of_socket(packet) == settings.mark;
+}
+
+/* Sends such a packet by the uplink of its source. The routing rules have led it like any other,
+ * perhaps by us, perhaps by another uplink.
  */
 static __always_inline int without_our_mark(struct __sk_buff *packet, const struct ipv6 *ip, u32 at,
 					    enum place place)
@@ -338,7 +349,8 @@ static __always_inline int without_our_mark(struct __sk_buff *packet, const stru
 	struct uplink *uplink = uplink_having(ip->source);
 	struct pair ends = {.local = ip->source, .peer = ip->destination};
 
-	if (place == ON_UPLINK && !is_led(ip, at))
+	if (place == ON_UPLINK && !is_led(ip, at) &&
+	    (!uplink || uplink->ifindex == packet->ifindex))
 		return is_m6(ip->next_header) ? is_away(packet, ip, at, 0) : TCX_NEXT;
 	return uplink && !stays_on_link(ip) ? send_as_it_is(packet, ip, uplink, &ends) : lose();
 }
@@ -377,7 +389,7 @@ static __always_inline int outward(struct __sk_buff *packet, u32 at, enum place 
 			return TCX_NEXT;
 		if (!is_m6(ip->next_header))
 			return TCX_NEXT;
-	} else if (mark_of_socket(packet) == settings.mark) {
+	} else if (has_lost_our_mark(packet, ip, at)) {
 		return without_our_mark(packet, ip, at, place);
 	}
 	if (is_m6(ip->next_header))
