@@ -124,7 +124,10 @@ class _StreamHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         octets = int.from_bytes(self.rfile.read(2), "big")
         assert isinstance(self.server, _Stream)
-        for response in _messages(self.server.handle_query(self.rfile.read(octets), True)):
+        query = self.rfile.read(octets)
+        if not query:
+            return  # the client has gone before it asked
+        for response in _messages(self.server.handle_query(query, True)):
             self.wfile.write(len(response).to_bytes(2, "big") + response)
 
 

@@ -45,8 +45,9 @@ IFF_NOARP: Final = 0x80
 INTERFACE_REQUEST: Final = "16s24s"
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
 MTU: Final = 1_500
-WAIT_S: Final = 0.5
-"""A packet that has not arrived after this time was dropped: none of them leaves this host."""
+WAIT_S: Final = 1.5
+"""A packet that has not arrived after this time was dropped: none of them leaves this host, but a
+busy one may take long to handle it."""
 
 NOWHERE: Final = parse_locator("2000::")
 """Prefix of addresses that belong to no host and that only a default route matches."""
