@@ -39,8 +39,14 @@ def prepare_name_server(directory: Path) -> list[str]:
 
 
 def prepare_web_server(directory: Path) -> list[str]:
-    """Writes nginx's files, all but the content, and returns the arguments it is started with."""
-    (directory / "content").mkdir(parents=True)
+    """Writes nginx's files and returns the arguments it is started with.
+
+    The content is zeros, which take no room, until ``make_content`` writes it.
+    """
+    content = directory / "content" / CONTENT_NAME
+    content.parent.mkdir(parents=True)
+    with content.open("wb") as file:
+        file.truncate(CONTENT_OCTETS)
     path = directory / "nginx.conf"
     path.write_text(configuration.nginx_conf(directory), encoding="utf-8")
     return ["-p", str(directory), "-e", str(directory / "error.log"), "-c", str(path)]
