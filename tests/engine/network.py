@@ -328,6 +328,15 @@ def established(seed: int = 1) -> Network:
     return network
 
 
+def in_step() -> Network:
+    """The same a second later, when the clocks of both stations stand at the same time."""
+    network = established()
+    network.run(1_000_000_000)
+    for station in network.stations:
+        network.give(station, TimePassed())
+    return network
+
+
 def unproven() -> Network:
     """A network whose second station has a provisional context: the DNS tells it nothing [D37]."""
     network = Network()

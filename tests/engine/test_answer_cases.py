@@ -31,16 +31,6 @@ def network() -> Timetable:
     return settled()
 
 
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
-
-
 def probed(
     core: Core,
     context: Context,

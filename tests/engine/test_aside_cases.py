@@ -41,16 +41,6 @@ def network() -> Timetable:
     return settled()
 
 
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
-
-
 def found_by(one: Search) -> Finding | None:
     """The pair that has answered, as it is now."""
     return one.found

@@ -34,16 +34,6 @@ def network() -> Timetable:
     return settled()
 
 
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
-
-
 def search_of(context: Context) -> Search:
     assert context.search is not None
     return context.search

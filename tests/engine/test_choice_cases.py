@@ -30,11 +30,6 @@ def network() -> Network:
     return established()
 
 
-@pytest.fixture
-def context(network: Network) -> Context:
-    return network.a.context
-
-
 def use(context: Context, pair: Pair) -> None:
     context.local_locator, context.peer_locator = pair
 

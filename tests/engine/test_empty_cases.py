@@ -30,16 +30,6 @@ def network() -> Timetable:
     return settled()
 
 
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
-
-
 @pytest.mark.parametrize(("asides", "pair"), [(0, FIRST), (1, FIRST), (2, OTHER), (5, FIRST)])
 @pytest.mark.parametrize("protocol", [None, ipv6.TCP, ipv6.UDP, ipv6.ICMPV6 + 3])
 def test_eight_empty_packets_try_whether_data_passes(

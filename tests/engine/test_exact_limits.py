@@ -50,7 +50,7 @@ from tests.engine.network import (
     B2,
     CODEPOINTS,
     Network,
-    established,
+    in_step,
 )
 from tests.engine.test_limits import numbered
 
@@ -59,22 +59,7 @@ PAIR, OTHER = (A1, B1), (A2, B2)
 
 @pytest.fixture
 def network() -> Network:
-    """Two hosts with a context, whose clocks stand at the same time."""
-    one = established()
-    one.run(SECOND)
-    for station in one.stations:
-        one.give(station, TimePassed())
-    return one
-
-
-@pytest.fixture
-def core(network: Network) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Network) -> Context:
-    return network.a.context
+    return in_step()
 
 
 def at(core: Core, now_ns: int) -> None:

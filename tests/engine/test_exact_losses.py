@@ -22,9 +22,6 @@ from noid.engine import data_loss, widening
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import (
-    TimePassed,
-)
 from noid.engine.history import History
 from noid.engine.searching import search
 from noid.engine.state import Path, Timer
@@ -38,7 +35,7 @@ from tests.engine.network import (
     B1,
     B2,
     Network,
-    established,
+    in_step,
     packet,
 )
 
@@ -47,22 +44,7 @@ PAIR, OTHER = (A1, B1), (A2, B2)
 
 @pytest.fixture
 def network() -> Network:
-    """Two hosts with a context, whose clocks stand at the same time."""
-    one = established()
-    one.run(SECOND)
-    for station in one.stations:
-        one.give(station, TimePassed())
-    return one
-
-
-@pytest.fixture
-def core(network: Network) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Network) -> Context:
-    return network.a.context
+    return in_step()
 
 
 def at(core: Core, now_ns: int) -> None:

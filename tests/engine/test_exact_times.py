@@ -34,7 +34,6 @@ from noid.engine.events import (
     IdleChecked,
     LocatorsChanged,
     PeerDoubts,
-    TimePassed,
 )
 from noid.engine.following import on_source_moved
 from noid.engine.handshake import start
@@ -57,7 +56,7 @@ from tests.engine.network import (
     B2,
     CODEPOINTS,
     Network,
-    established,
+    in_step,
     packet,
     state_of,
 )
@@ -67,22 +66,7 @@ PAIR, OTHER = (A1, B1), (A2, B2)
 
 @pytest.fixture
 def network() -> Network:
-    """Two hosts with a context, whose clocks stand at the same time."""
-    one = established()
-    one.run(SECOND)
-    for station in one.stations:
-        one.give(station, TimePassed())
-    return one
-
-
-@pytest.fixture
-def core(network: Network) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Network) -> Context:
-    return network.a.context
+    return in_step()
 
 
 def path_of(context: Context) -> Path:

@@ -41,16 +41,6 @@ def network() -> Timetable:
     return settled()
 
 
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
-
-
 # --- signs of life --------------------------------------------------------------------------------
 
 

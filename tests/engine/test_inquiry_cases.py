@@ -34,11 +34,6 @@ def network() -> Timetable:
 
 
 @pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
 def context(core: Core, network: Timetable) -> Context:
     due_timers(core, network.a.context)
     return network.a.context

@@ -5,7 +5,6 @@ import pytest
 
 from noid.constants import CONTEXT_IDLE_TIME, SECOND
 from noid.engine.context import Context
-from noid.engine.core import Core
 from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl
 from noid.engine.records import Former
 from noid.engine.update import short_message
@@ -27,16 +26,6 @@ LABEL_AT, OTHER_LABEL_AT, HASH_AT = 56, 52, 76
 @pytest.fixture
 def network() -> Timetable:
     return settled()
-
-
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
 
 
 def message(network: Timetable, code: Code, nonce: Nonce = NONCE) -> bytes:

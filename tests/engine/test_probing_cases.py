@@ -38,16 +38,6 @@ def network() -> Timetable:
     return settled()
 
 
-@pytest.fixture
-def core(network: Timetable) -> Core:
-    return network.a.host.core
-
-
-@pytest.fixture
-def context(network: Timetable) -> Context:
-    return network.a.context
-
-
 def put(core: Core, context: Context, path: Path, why: Cause = Cause.NOTHING_HEARD) -> Search:
     """A search of a context that is somewhere in it; a program wants a pair now."""
     one = Search(why, core.now_ns, b"", 0, told_by_peer=False)

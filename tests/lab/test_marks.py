@@ -53,7 +53,7 @@ table inet marks {
   }
 }
 """
-"""Everything is led to one uplink, whatever its source."""
+"""Everything is led to one uplink, also what has an address of the other."""
 NONE = """\
 table inet marks {
   chain output {

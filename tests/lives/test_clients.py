@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A server whose clients have gone is as a new one, whatever they did."""
+"""A server whose clients have gone is as a new one, after all that they may do."""
 
 import asyncio
 import contextlib

@@ -28,7 +28,7 @@ Work = Coroutine[None, None, None]
 
 
 def where(device: str, address: Locator) -> Target:
-    """As for a router that is configured: it is known, whatever device there is."""
+    """As for a router that is configured: it is known with and without a device."""
     try:
         return Target(address, socket.if_nametoindex(device))
     except OSError:

@@ -99,7 +99,7 @@ def test_equal_sets_of_many_messages_are_stored_once(name: str) -> None:
 
 @pytest.mark.parametrize("code", [Code.UA, Code.CLOSE, Code.CONF])
 def test_no_option_goes_on_in_what_is_piggybacked(code: Code) -> None:
-    """Whether it is of a usual length or not, and whatever stands behind the header."""
+    """Of usual and of other lengths, and with any octets behind the header."""
     for behind in (b"", b"\1"):
         octets = with_values(replace(EXAMPLES[code], piggyback=None).encode(200), behind)
         assert decoded(octets).code is code
